@@ -1,0 +1,1 @@
+"""The REST API: resources, the two dialects, errors, pages, media."""

@@ -1,0 +1,1 @@
+"""Samples: codecs, mixing, levels. No I/O."""

@@ -1,0 +1,1 @@
+"""Identifiers, errors, the clock Protocol."""

@@ -1,0 +1,1 @@
+"""Call, track, recording: values, state tables, and the Protocols that shells implement."""

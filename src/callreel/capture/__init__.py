@@ -1,0 +1,1 @@
+"""Media workers: RTP sockets, the sweep, writing journals."""

@@ -1,0 +1,1 @@
+"""Webhooks: signed, scheduled, tried until taken."""

@@ -1,0 +1,1 @@
+"""The first minute: a whole recorded call, shown on the terminal."""

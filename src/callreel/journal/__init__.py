@@ -1,0 +1,1 @@
+"""Append-only truth of what arrived: write, recover, read."""

@@ -1,0 +1,1 @@
+"""Finished audio on disk or in object storage."""

@@ -1,0 +1,1 @@
+"""From a closed journal to audio files and an integrity report."""

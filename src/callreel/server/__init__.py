@@ -1,0 +1,1 @@
+"""Wiring: processes, configuration, the real clock, start and shutdown."""

@@ -1,0 +1,1 @@
+"""Calls, recordings, accounts and deliveries in SQLite or PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Helpers for tests: tones, a manual clock, a lossy link, a webhook receiver."""

@@ -1,0 +1,1 @@
+"""Bytes to values and back: SIP, SDP, RTP, SIPREC. No I/O."""
