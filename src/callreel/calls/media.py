@@ -1,0 +1,142 @@
+"""What the use cases ask of the media workers and of signalling; ``server`` fills it in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from callreel.calls.model import PauseBehavior, Track
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """One RTP payload format that a peer may send, as the SDP answer agreed (RFC 8866 §6.6)."""
+
+    payload_type: int
+    """0..127."""
+    name: str
+    """Encoding name in upper case: ``PCMU``, ``PCMA``, ``CN``, ``TELEPHONE-EVENT`` …"""
+    clock_rate_hz: int
+    """RTP clock. For G722 this is 8000, whatever its sampling rate (RFC 3551 §4.5.2)."""
+    channels: int = 1
+    """1 or 2."""
+    fmtp: str = ""
+    """Format parameters as signalled, or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One RTP stream that a peer sends us: an m-line of the session."""
+
+    number: int
+    """Stable within the call: the index of its m-line."""
+    track: Track
+    """The track it is mixed into."""
+    remote_host: str
+    """The signalled address, from which alone packets are taken. Numeric IPv4 or IPv6."""
+    remote_port: int
+    """The signalled port: a hint only, senders often use another."""
+    codecs: tuple[Codec, ...]
+    """What may arrive."""
+    label: str = ""
+    """SDP label (RFC 4574), or empty."""
+    participant: str = ""
+    """AoR of the party heard in it, or empty."""
+    sending: bool = True
+    """False while the peer has it on hold or inactive."""
+    rtcp_mux: bool = False
+    """Whether RTCP comes to the RTP port (RFC 5761)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaAddress:
+    """Where we receive a stream."""
+
+    host: str
+    """Numeric address to put in the SDP answer."""
+    rtp_port: int
+    """Even."""
+    rtcp_port: int
+    """``rtp_port`` + 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureStarted:
+    """The worker is keeping audio."""
+
+    started_at: datetime
+    """Wall time, UTC; every packet stamped later by the kernel is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureStopped:
+    """The journal is closed."""
+
+    stopped_at: datetime
+    """Wall time, UTC; every packet that had arrived by then is in the journal."""
+    packets: int
+    """RTP packets kept, over all streams."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureState:
+    """A recording that a worker says it is keeping: the answer when a new control process asks."""
+
+    recording_id: str
+    """32 hex digits."""
+    call_id: str
+    """32 hex digits."""
+    paused: bool
+    """Whether it is paused."""
+
+
+class MediaPlane(Protocol):
+    """The media workers, seen from the use cases and from signalling.
+
+    Each method returns once it is effective. Raises ``CapacityError`` where there is no room,
+    ``MachineError`` where the worker is gone or cannot do it.
+    """
+
+    async def open(self, call_id: str, streams: Sequence[Stream]) -> Mapping[int, MediaAddress]:
+        """Give a call its sockets, one pair a stream; answers by stream number."""
+        ...
+
+    async def update(self, call_id: str, streams: Sequence[Stream]) -> Mapping[int, MediaAddress]:
+        """Change a call's streams to exactly these: new signalling, hold, added, dropped."""
+        ...
+
+    async def close(self, call_id: str) -> None:
+        """Take a call's sockets away. Its recordings must have been stopped."""
+        ...
+
+    async def start(
+        self, recording_id: str, call_id: str, tracks: Sequence[Track]
+    ) -> CaptureStarted:
+        """Keep these tracks of a call from now on."""
+        ...
+
+    async def pause(self, recording_id: str, behavior: PauseBehavior) -> datetime:
+        """Keep nothing from now on; returns the instant."""
+        ...
+
+    async def resume(self, recording_id: str) -> datetime:
+        """Keep again from now on; returns the instant."""
+        ...
+
+    async def stop(self, recording_id: str) -> CaptureStopped:
+        """Drain what has arrived and close the journal."""
+        ...
+
+    async def captures(self) -> Sequence[CaptureState]:
+        """What the workers are keeping now."""
+        ...
+
+
+class CallControl(Protocol):
+    """Signalling, seen from the use cases."""
+
+    async def hang_up(self, call_id: str, *, reason: str) -> bool:
+        """End a call's SIP dialog; False if no dialog is known for it."""
+        ...

@@ -1,0 +1,287 @@
+"""The journal's bytes: blocks in segments, written and read with no I/O.
+
+A recording's journal is a folder of segments, each a file of blocks, each block a 40-byte header
+and a payload. All integers are little-endian. ``docs/journal.md`` describes the format for people.
+
+Header: magic 4, kind u8, version u8, stream u16, count u32, length u32 (payload bytes),
+mono_ns u64, wall_ns u64, payload CRC-32 u32, CRC-32 of the 36 bytes before u32.
+
+``mono_ns`` and ``wall_ns`` are the two clocks read together when the block was made, so that a
+stamp of one can be told in the other, whatever the calendar did meanwhile.
+
+Both checksums start from the recording's *seed*, the CRC-32 of its random identifier, so that a
+peer who sends packets that look like blocks cannot have them taken for blocks after damage.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAGIC = b"\xc5RJ\n"
+VERSION = 1
+HEADER = struct.Struct("<4sBBHIIQQI")
+HEADER_BYTES = HEADER.size + 4
+MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
+_CRC = struct.Struct("<I")
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Kind(IntEnum):
+    """What a block holds."""
+
+    SEGMENT = 1
+    """JSON: recording, call, segment number, generation, streams, clocks. First of a segment."""
+    RTP = 2
+    """A slab of RTP packets of one stream, as received."""
+    RTCP = 3
+    """A slab of RTCP packets of one stream, as received."""
+    EVENT = 4
+    """JSON: ``{"event": name, …}``, see :class:`Event`."""
+
+
+class Event:
+    """Names of the events of a journal. Each is a JSON object with ``event`` and its own keys."""
+
+    STREAM = "stream"
+    """A stream was added or changed: the keys of a stream in the segment header."""
+    PAUSE = "pause"
+    """``behavior``: skip or silence. Nothing is kept until ``resume``."""
+    RESUME = "resume"
+    """The pause is over."""
+    LATCH = "latch"
+    """``stream``, ``host``, ``port``, ``ssrc``: the source whose packets are taken."""
+    DROPS = "drops"
+    """``stream``, ``kernel``, ``foreign``, ``truncated``: packets lost since the last such."""
+    NO_MEDIA = "no-media"
+    """``stream``: nothing has come from the expected source since the start."""
+    END = "end"
+    """``reason``. The recording was stopped in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A whole block, its checksums verified."""
+
+    kind: Kind
+    """What it holds."""
+    stream: int
+    """Stream number; 0 where it means nothing."""
+    count: int
+    """Packets in it."""
+    mono_ns: int
+    """Monotonic clock when it was made."""
+    wall_ns: int
+    """Wall clock at the same instant."""
+    payload: memoryview
+    """The payload."""
+    offset: int
+    """Where in the segment the block begins, in bytes."""
+
+    def json(self) -> dict[str, Any]:
+        """The payload of a SEGMENT or EVENT block. Raises ``ValueError`` if it is not an object."""
+        value = json.loads(bytes(self.payload))
+        if not isinstance(value, dict):
+            raise ValueError("not a JSON object")
+        return value
+
+    def packets(self) -> Slab:
+        """The packets of an RTP or RTCP block. Raises ``ValueError`` if lengths do not add up."""
+        n = self.count
+        head = n * 10
+        if head > len(self.payload):
+            raise ValueError("packet table is longer than its block")
+        lengths = np.frombuffer(self.payload, "<u2", n)
+        wall_ns = np.frombuffer(self.payload, "<i8", n, offset=n * 2)
+        data = self.payload[head:]
+        if int(lengths.sum(dtype=np.int64)) != len(data):
+            raise ValueError("packet lengths do not add up to the block's length")
+        return Slab(lengths=lengths, arrival_ns=wall_ns - self.wall_ns + self.mono_ns, data=data)
+
+
+@dataclass(frozen=True, slots=True)
+class Slab:
+    """Packets of one stream in order of arrival."""
+
+    lengths: NDArray[np.uint16]
+    """Bytes of each packet; uint16[n]."""
+    arrival_ns: NDArray[np.int64]
+    """Arrival time of each on the monotonic clock; int64[n]."""
+    data: memoryview
+    """The packets one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Bytes of a segment that belong to no whole block."""
+
+    offset: int
+    """Where it begins."""
+    length: int
+    """How many bytes."""
+
+
+def seed_of(recording_id: str) -> int:
+    """The seed of a recording's checksums."""
+    return zlib.crc32(recording_id.encode())
+
+
+def _block(
+    kind: Kind,
+    stream: int,
+    count: int,
+    payload: bytes,
+    *,
+    seed: int,
+    mono_ns: int,
+    wall_ns: int,
+) -> bytes:
+    head = HEADER.pack(
+        MAGIC,
+        kind,
+        VERSION,
+        stream,
+        count,
+        len(payload),
+        mono_ns,
+        wall_ns,
+        zlib.crc32(payload, seed),
+    )
+    return head + _CRC.pack(zlib.crc32(head, seed)) + payload
+
+
+def packet_block(
+    kind: Kind,
+    stream: int,
+    lengths: NDArray[np.uint16],
+    arrival_wall_ns: NDArray[np.int64],
+    data: bytes,
+    *,
+    seed: int,
+    mono_ns: int,
+    wall_ns: int,
+) -> bytes:
+    """A block of packets: ``data`` is their bytes joined, arrivals are wall-clock stamps."""
+    payload = b"".join(
+        (
+            lengths.astype("<u2", copy=False).tobytes(),
+            arrival_wall_ns.astype("<i8", copy=False).tobytes(),
+            data,
+        )
+    )
+    return _block(kind, stream, len(lengths), payload, seed=seed, mono_ns=mono_ns, wall_ns=wall_ns)
+
+
+def json_block(
+    kind: Kind, value: dict[str, Any], *, seed: int, mono_ns: int, wall_ns: int
+) -> bytes:
+    """A SEGMENT or EVENT block."""
+    payload = json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
+    return _block(kind, 0, 0, payload, seed=seed, mono_ns=mono_ns, wall_ns=wall_ns)
+
+
+def event_block(event: str, *, seed: int, mono_ns: int, wall_ns: int, **keys: Any) -> bytes:
+    """An EVENT block; ``event`` is a name of :class:`Event`."""
+    value = {"event": event, **keys}
+    return json_block(Kind.EVENT, value, seed=seed, mono_ns=mono_ns, wall_ns=wall_ns)
+
+
+def read_blocks(segment: Buffer, *, seed: int) -> Iterator[Block | Hole]:
+    """The whole blocks of a segment in order, and the holes between them.
+
+    A block that is torn, of another version, or whose checksums fail is passed over: reading goes
+    on at the next magic number after its first byte. Damage at any byte loses only the blocks it
+    touches.
+    """
+    view = memoryview(segment)
+    at = 0
+    hole = -1
+    while at < len(view):
+        block = _read_one(view, at, seed)
+        if block is None:
+            if hole < 0:
+                hole = at
+            at = _find_magic(segment, at + 1)
+            continue
+        if hole >= 0:
+            yield Hole(hole, at - hole)
+            hole = -1
+        yield block
+        at += HEADER_BYTES + len(block.payload)
+    if hole >= 0:
+        yield Hole(hole, len(view) - hole)
+
+
+def whole_length(segment: Buffer, *, seed: int) -> int:
+    """How many bytes of a segment end with its last whole block: where a torn tail is cut off."""
+    end = 0
+    for part in read_blocks(segment, seed=seed):
+        if isinstance(part, Block):
+            end = part.offset + HEADER_BYTES + len(part.payload)
+    return end
+
+
+def _read_one(view: memoryview, at: int, seed: int) -> Block | None:
+    body = at + HEADER_BYTES
+    if body > len(view):
+        return None
+    head = view[at : at + HEADER.size]
+    magic, kind, version, stream, count, length, mono_ns, wall_ns, crc = HEADER.unpack(head)
+    if magic != MAGIC or version != VERSION or length > MAX_PAYLOAD_BYTES:
+        return None
+    if _CRC.unpack_from(view, at + HEADER.size)[0] != zlib.crc32(head, seed):
+        return None
+    payload = view[body : body + length]
+    if len(payload) != length or zlib.crc32(payload, seed) != crc:
+        return None
+    try:
+        known = Kind(kind)
+    except ValueError:
+        return None
+    return Block(known, stream, count, mono_ns, wall_ns, payload, at)
+
+
+def _find_magic(segment: Buffer, start: int) -> int:
+    if isinstance(segment, memoryview):
+        # A memoryview has no find(); search it a window at a time, overlapping by a magic's length.
+        step = 1 << 20
+        while start < len(segment):
+            found = bytes(segment[start : start + step + len(MAGIC)]).find(MAGIC)
+            if found >= 0:
+                return start + found
+            start += step
+        return len(segment)
+    found = segment.find(MAGIC, start)
+    return len(segment) if found < 0 else found
+
+
+def stream_to_json(
+    number: int,
+    track: str,
+    codecs: Sequence[dict[str, Any]],
+    *,
+    label: str = "",
+    participant: str = "",
+    sending: bool = True,
+) -> dict[str, Any]:
+    """A stream as a segment header and a ``stream`` event hold it.
+
+    Each codec is ``{"payload_type", "name", "clock_rate_hz", "channels", "fmtp"}``.
+    """
+    return {
+        "number": number,
+        "track": track,
+        "codecs": list(codecs),
+        "label": label,
+        "participant": participant,
+        "sending": sending,
+    }
