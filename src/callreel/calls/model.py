@@ -1,4 +1,4 @@
-"""Calls and recordings as values, in the words of the contract (§§6–10)."""
+"""Calls and recordings as values, in the words of the contract (sections 6 to 10)."""
 
 from __future__ import annotations
 
