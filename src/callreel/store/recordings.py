@@ -1,0 +1,189 @@
+"""Recordings: what was asked for, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, delete as delete_from, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from callreel.calls.model import (
+    Callback,
+    CallbackEvent,
+    CallbackMethod,
+    PauseBehavior,
+    Recording,
+    RecordingChannels,
+    RecordingRequest,
+    RecordingSource,
+    RecordingStatus,
+    RecordingTrack,
+    Trim,
+)
+from callreel.calls.states import RECORDING_TRANSITIONS
+from callreel.store.calls import WrongState
+from callreel.store.pages import Page, Position, fetch_page
+from callreel.store.schema import recordings
+from callreel.store.seal import Seal
+
+LIVE = (RecordingStatus.IN_PROGRESS, RecordingStatus.PAUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingFilter:
+    """What a list of recordings may be narrowed by (contract §5.1)."""
+
+    call_id: str | None = None
+    """Only of this call."""
+    created_from: datetime | None = None
+    """Created at or after this instant."""
+    created_before: datetime | None = None
+    """Created before this instant."""
+
+
+async def add(connection: AsyncConnection, seal: Seal, recording: Recording) -> None:
+    """Store a new recording."""
+    await connection.execute(insert(recordings).values(_values(recording, seal)))
+
+
+async def get(
+    connection: AsyncConnection, seal: Seal, recording_id: str, *, account_id: str | None = None
+) -> Recording | None:
+    """One recording, of this account if one is given; or None."""
+    query = select(recordings).where(recordings.c.id == recording_id)
+    if account_id is not None:
+        query = query.where(recordings.c.account_id == account_id)
+    row = (await connection.execute(query)).first()
+    return None if row is None else _recording(row, seal)
+
+
+async def save(
+    connection: AsyncConnection, seal: Seal, recording: Recording, *, expected: RecordingStatus
+) -> None:
+    """Write a recording back. Raises ``WrongState`` unless its row still is ``expected``."""
+    status = recording.status
+    if status is not expected and status not in RECORDING_TRANSITIONS[expected]:
+        raise WrongState(f"a recording cannot go from {expected.value} to {status.value}")
+    done = await connection.execute(
+        update(recordings)
+        .where(recordings.c.id == recording.id, recordings.c.status == expected.value)
+        .values(_values(recording, seal))
+    )
+    if done.rowcount != 1:
+        raise WrongState(f"recording {recording.id} is not {expected.value}")
+
+
+async def remove(connection: AsyncConnection, recording_id: str) -> None:
+    """Forget a recording's row."""
+    await connection.execute(delete_from(recordings).where(recordings.c.id == recording_id))
+
+
+async def of_call(connection: AsyncConnection, seal: Seal, call_id: str) -> Sequence[Recording]:
+    """A call's recordings, newest first."""
+    return await _all(connection, seal, select(recordings).where(recordings.c.call_id == call_id))
+
+
+async def with_status(
+    connection: AsyncConnection, seal: Seal, *statuses: RecordingStatus
+) -> Sequence[Recording]:
+    """Every account's recordings that stand at one of these, newest first."""
+    wanted = [status.value for status in statuses]
+    return await _all(connection, seal, select(recordings).where(recordings.c.status.in_(wanted)))
+
+
+async def page(
+    connection: AsyncConnection,
+    seal: Seal,
+    account_id: str,
+    chosen: RecordingFilter,
+    *,
+    size: int,
+    position: Position | None = None,
+) -> Page[Recording]:
+    """An account's recordings, newest first."""
+    query = select(recordings).where(recordings.c.account_id == account_id)
+    if chosen.call_id is not None:
+        query = query.where(recordings.c.call_id == chosen.call_id)
+    if chosen.created_from is not None:
+        query = query.where(recordings.c.created_at >= chosen.created_from)
+    if chosen.created_before is not None:
+        query = query.where(recordings.c.created_at < chosen.created_before)
+    return await fetch_page(
+        connection,
+        query,
+        recordings.c.created_at,
+        recordings.c.id,
+        lambda row: _recording(row, seal),
+        size=size,
+        position=position,
+    )
+
+
+async def _all(connection: AsyncConnection, seal: Seal, query: Select[Any]) -> Sequence[Recording]:
+    found = await connection.execute(
+        query.order_by(recordings.c.created_at.desc(), recordings.c.id.desc())
+    )
+    return [_recording(row, seal) for row in found]
+
+
+def _values(recording: Recording, seal: Seal) -> dict[str, Any]:
+    callback = recording.request.callback
+    return {
+        "id": recording.id,
+        "account_id": recording.account_id,
+        "call_id": recording.call_id,
+        "status": recording.status.value,
+        "source": recording.source.value,
+        "channels": recording.request.channels.value,
+        "track": recording.request.track.value,
+        "trim": recording.request.trim.value,
+        "callback_url": callback and seal.seal(callback.url),
+        "callback_method": callback and callback.method.value,
+        "callback_events": callback and " ".join(sorted(e.value for e in callback.events)),
+        "created_at": recording.created_at,
+        "updated_at": recording.updated_at,
+        "start_time": recording.start_time,
+        "end_time": recording.end_time,
+        "pause_behavior": recording.pause_behavior and recording.pause_behavior.value,
+        "duration_ms": recording.duration_ms,
+        "size_bytes": recording.size_bytes,
+        "error_code": recording.error_code,
+        "media_key": recording.media_key,
+        "sha256": recording.sha256,
+    }
+
+
+def _recording(row: Row[Any], seal: Seal) -> Recording:
+    callback = None
+    if row.callback_url is not None:
+        callback = Callback(
+            url=seal.open(row.callback_url),
+            method=CallbackMethod(row.callback_method),
+            events=frozenset(CallbackEvent(name) for name in row.callback_events.split()),
+        )
+    return Recording(
+        id=row.id,
+        account_id=row.account_id,
+        call_id=row.call_id,
+        status=RecordingStatus(row.status),
+        source=RecordingSource(row.source),
+        request=RecordingRequest(
+            channels=RecordingChannels(row.channels),
+            track=RecordingTrack(row.track),
+            trim=Trim(row.trim),
+            callback=callback,
+        ),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        start_time=row.start_time,
+        end_time=row.end_time,
+        pause_behavior=row.pause_behavior and PauseBehavior(row.pause_behavior),
+        duration_ms=row.duration_ms,
+        size_bytes=row.size_bytes,
+        error_code=row.error_code,
+        media_key=row.media_key,
+        sha256=row.sha256,
+    )
