@@ -52,6 +52,9 @@ class Direction(enum.StrEnum):
         }.get(self, self)
 
 
+_DIRECTIONS = {direction.value: direction for direction in Direction}
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Codec:
     """One payload format: what ``a=rtpmap`` and ``a=fmtp`` say of a payload type."""
@@ -339,8 +342,8 @@ def _split_direction(
         if kind != "a":
             continue
         name, text = _split_attribute(value)
-        if name in Direction and text is None:
-            direction = Direction(name)
+        if name in _DIRECTIONS and text is None:
+            direction = _DIRECTIONS[name]
         elif _TOKEN.fullmatch(name):
             rest.append((name, text))
     return direction, rest
