@@ -147,6 +147,11 @@ class InviteClientTransaction(Transaction):
         elif self.state is State.COMPLETED and code >= 300 and self._ack is not None:
             self._output.append(self._ack)
 
+    def cancelled(self, *, now: float) -> None:
+        """A CANCEL was sent: wait no longer than 64·T1 for the final response (§9.1)."""
+        if self.state is State.PROCEEDING:
+            self._timers["C"] = now + TIMEOUT
+
     def _fire(self, name: str, due: float, now: float) -> None:
         if name == "A":
             self._output.append(self.request)
