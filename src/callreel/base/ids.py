@@ -1,7 +1,7 @@
 """Identifiers: 128 random bits, kept as 32 lower-case hex digits everywhere inside callreel.
 
-The two spellings that the vendors use (``RE`` + hex, dashed UUID) belong to ``api``; any of them
-is read here by :func:`parse_id` (contract §1).
+The vendors' spellings (``RE`` + hex, dashed UUID) are written by ``calls.spelling``; any of them is
+read here by :func:`parse_id` (contract §1).
 """
 
 from __future__ import annotations

@@ -1,0 +1,70 @@
+"""HTTP Basic credentials: who is asking (contract §3)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from fastapi import Request
+
+from callreel.api.codes import Code
+from callreel.api.errors import ApiError
+from callreel.base.ids import parse_id
+from callreel.calls.model import Account
+from callreel.service.accounts import AccountService
+
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="callreel", charset="UTF-8"'}
+
+
+def basic_credentials(header: str | None) -> tuple[str, str] | None:
+    """User and password of an ``Authorization`` header, or None if it is not HTTP Basic."""
+    scheme, _, encoded = (header or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        user, colon, password = (
+            base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+        )
+    except (binascii.Error, ValueError):
+        return None
+    return (user, password) if colon else None
+
+
+def unauthorized(hint: str = "") -> ApiError:
+    """The one refusal: the same for no, wrong and foreign credentials."""
+    return ApiError(
+        Code.UNAUTHORIZED,
+        f"Authentication Error - No or wrong credentials{hint}",
+        headers=CHALLENGE,
+    )
+
+
+async def authenticated(request: Request, account_sid: str) -> Account:
+    """The account that the credentials and the path both name."""
+    return await _authenticate(request, account_sid, "")
+
+
+async def media_account(request: Request, account_sid: str) -> Account:
+    """For media: credentials, unless the server's ``media_auth`` is ``public``."""
+    if request.app.state.media_auth == "public" and "authorization" not in request.headers:
+        service: AccountService = request.app.state.accounts
+        found = await service.get(parse_id(account_sid) or "")
+        if found is not None:
+            request.state.account = found
+            return found
+    hint = (
+        '; recordings are private here: send the AccountSid and token, or set media_auth = "public"'
+    )
+    return await _authenticate(request, account_sid, hint)
+
+
+async def _authenticate(request: Request, account_sid: str, hint: str) -> Account:
+    credentials = basic_credentials(request.headers.get("authorization"))
+    if credentials is None:
+        raise unauthorized(hint)
+    service: AccountService = request.app.state.accounts
+    account = await service.authenticate(*credentials, account_sid)
+    if account is None:
+        raise unauthorized(hint)
+    request.state.account = account
+    return account

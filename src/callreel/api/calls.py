@@ -1,0 +1,77 @@
+"""Routes of calls (contract §10)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+
+from callreel.api.codes import Code
+from callreel.api.dates import span
+from callreel.api.errors import ApiError
+from callreel.api.pages import page_object, page_request
+from callreel.api.params import Params, query_params
+from callreel.api.resources import call_object
+from callreel.api.views import Authenticated, id_of, view_of
+from callreel.base.ids import parse_id
+from callreel.calls.model import CallStatus
+from callreel.service.calls import CallService
+from callreel.store.calls import CallFilter
+
+router = APIRouter(prefix="/2010-04-01/Accounts/{AccountSid}/Calls", tags=["Calls"])
+
+_FILTERS = (
+    "To", "From", "ParentCallSid", "Status",
+    "StartTime", "StartTime<", "StartTime>", "EndTime", "EndTime<", "EndTime>",
+)  # fmt: skip
+
+
+@router.get("")
+async def list_calls(request: Request, account: Authenticated) -> dict[str, Any]:
+    """List calls, newest first."""
+    params = query_params(request)
+    view = view_of(request, account)
+    asked = page_request(params, twilio=view.twilio)
+    service: CallService = request.app.state.calls
+    page = await service.page(account, _filter(params), size=asked.size, position=asked.position)
+    return page_object(
+        "calls",
+        [call_object(view, call) for call in page.items],
+        page,
+        asked,
+        path=f"{view.account_path}/Calls.json",
+        filters=[(name, value) for name in _FILTERS for value in params.all(name)[-1:]],
+        twilio=view.twilio,
+    )
+
+
+@router.get("/{CallSid}")
+async def fetch_call(
+    request: Request, account: Authenticated, call_sid: Annotated[str, Path(alias="CallSid")]
+) -> dict[str, Any]:
+    """Fetch one call."""
+    service: CallService = request.app.state.calls
+    call = await service.get(account, id_of(request, call_sid))
+    return call_object(view_of(request, account), call)
+
+
+def _filter(params: Params) -> CallFilter:
+    status_text = params.get("Status")
+    try:
+        status = None if status_text is None else CallStatus(status_text)
+    except ValueError:
+        allowed = ", ".join(status.value for status in CallStatus)
+        raise ApiError(Code.INVALID_ARGUMENT, f"Status must be one of {allowed}") from None
+    parent = params.get("ParentCallSid")
+    start, end = span(params, "StartTime"), span(params, "EndTime")
+    return CallFilter(
+        to=params.get("To"),
+        from_=params.get("From"),
+        status=status,
+        # An unknown parent gives an empty list: no call has the empty id as its parent.
+        parent_call_id=None if parent is None else parse_id(parent) or "",
+        start_from=start.start,
+        start_before=start.end,
+        end_from=end.start,
+        end_before=end.end,
+    )

@@ -1,0 +1,61 @@
+"""The vendors' error codes that callreel answers with, and what to do about each (contract §11)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Code(IntEnum):
+    """A vendor's error code; the table below says what it means here."""
+
+    INVALID_ARGUMENT = 10000
+    BAD_TRIM = 13699
+    BAD_RECORDING_EVENT = 13621
+    UNAUTHORIZED = 20003
+    METHOD_NOT_ALLOWED = 20004
+    NOT_FOUND = 20404
+    TOO_LARGE = 20413
+    OUR_FAULT = 20504
+    BAD_METHOD = 21209
+    NOT_IN_PROGRESS = 21220
+    BAD_CALLBACK_URL = 21402
+    BAD_PAGE_TOKEN = 54453
+    BAD_PAGE_SIZE = 54454
+    WRONG_FORMAT = 90000
+
+
+_FIXED_STATUS = {
+    Code.UNAUTHORIZED: 401,
+    Code.METHOD_NOT_ALLOWED: 405,
+    Code.NOT_FOUND: 404,
+    Code.TOO_LARGE: 413,
+    Code.OUR_FAULT: 503,
+}
+
+ADVICE = {
+    Code.INVALID_ARGUMENT: "A parameter is missing, or has a value that is not allowed. The "
+    "message names the parameter and what it may be. Nothing was changed.",
+    Code.BAD_TRIM: "Trim must be trim-silence or do-not-trim, exactly.",
+    Code.BAD_RECORDING_EVENT: "RecordingStatusCallbackEvent takes in-progress, completed and "
+    "absent: separated by spaces, or given several times.",
+    Code.UNAUTHORIZED: "Send HTTP Basic credentials: the AccountSid as the user, the auth token as "
+    "the password, and the same AccountSid in the path. Media needs them too, unless the server's "
+    'setting is media_auth = "public".',
+    Code.METHOD_NOT_ALLOWED: "The path exists, but not for this HTTP method.",
+    Code.NOT_FOUND: "No such resource in this account. A recording's media can be fetched once its "
+    "status is completed.",
+    Code.TOO_LARGE: "The request's body is larger than this server reads.",
+    Code.OUR_FAULT: "The server cannot do this now. Nothing was lost; try again in a moment.",
+    Code.BAD_METHOD: "The callback's method must be GET or POST.",
+    Code.NOT_IN_PROGRESS: "The call, or the recording, is not in progress: it has not been "
+    "answered yet, or is over.",
+    Code.BAD_CALLBACK_URL: "The callback must be an absolute http or https URL.",
+    Code.BAD_PAGE_TOKEN: "Take the page's address from next_page_uri as it is.",
+    Code.BAD_PAGE_SIZE: "PageSize must be a whole number from 1 on; over 1000 counts as 1000.",
+    Code.WRONG_FORMAT: "The request's body cannot be read: send a form, or a JSON object.",
+}
+
+
+def http_status(code: Code, *, refused: int) -> int:
+    """The HTTP status of a code; ``refused`` is what the dialect answers a bad request with."""
+    return _FIXED_STATUS.get(code, refused)

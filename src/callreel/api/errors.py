@@ -1,0 +1,86 @@
+"""Every error as the vendors' four keys, always JSON, never a traceback (contract §11)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from callreel.api.codes import Code, http_status
+from callreel.base.errors import CallreelError, MachineError
+from callreel.calls.model import Account, Dialect
+from callreel.service.errors import NotFound, NotInProgress, Unavailable
+
+log = logging.getLogger(__name__)
+
+
+class ApiError(CallreelError):
+    """A request that is refused with a vendor's code."""
+
+    def __init__(self, code: Code, message: str, *, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        """The vendor's code."""
+        self.headers = headers or {}
+        """Sent with the answer."""
+
+
+def not_found(request: Request) -> ApiError:
+    """The one answer for what does not exist, or is not this account's to see."""
+    shown = request.scope.get("callreel.asked_path", request.url.path)
+    return ApiError(Code.NOT_FOUND, f"The requested resource {shown} was not found")
+
+
+def _answer(request: Request, error: ApiError) -> JSONResponse:
+    account: Account | None = getattr(request.state, "account", None)
+    twilio = account is not None and account.dialect is Dialect.TWILIO
+    status = http_status(error.code, refused=400 if twilio else 422)
+    public_url: str = request.app.state.public_url
+    body: dict[str, Any] = {
+        "code": int(error.code),
+        "message": str(error),
+        "more_info": f"{public_url}/errors/{int(error.code)}",
+        "status": status,
+    }
+    return JSONResponse(body, status_code=status, headers=error.headers)
+
+
+def translate(request: Request, error: Exception) -> ApiError:
+    """The API's word for what a use case or the framework raised."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, NotFound):
+        return not_found(request)
+    if isinstance(error, NotInProgress):
+        return ApiError(
+            Code.NOT_IN_PROGRESS, f"Requested resource is not eligible for recording: {error}"
+        )
+    if isinstance(error, Unavailable | MachineError):
+        log.error("%s %s: %s", request.method, request.url.path, error)
+        return ApiError(
+            Code.OUR_FAULT, "The server cannot do this now", headers={"Retry-After": "5"}
+        )
+    if isinstance(error, HTTPException):
+        if error.status_code == 405:
+            headers = dict(error.headers or {})
+            return ApiError(
+                Code.METHOD_NOT_ALLOWED, f"{request.method} is not allowed here", headers=headers
+            )
+        if error.status_code == 404:
+            return not_found(request)
+        return ApiError(Code.WRONG_FORMAT, "The request cannot be read")
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return ApiError(Code.OUR_FAULT, "Something went wrong here; the server's log says what")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception of ``app`` in the envelope."""
+
+    async def handle(request: Request, error: Exception) -> JSONResponse:
+        return _answer(request, translate(request, error))
+
+    for kind in (CallreelError, HTTPException, Exception):
+        app.add_exception_handler(kind, handle)

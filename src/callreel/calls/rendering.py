@@ -1,0 +1,43 @@
+"""What the use cases ask of the render pool; ``server`` fills it in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from callreel.calls.model import Recording
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What became of a closed journal. The files are complete and synced."""
+
+    wav: Path | None
+    """The audio; None when the recording is absent."""
+    report: Path
+    """The integrity report, JSON."""
+    duration_ms: int
+    """Length of the audio."""
+    size_bytes: int
+    """Of the WAV."""
+    sha256: str | None
+    """Of the WAV, lower-case hex."""
+    absent_code: int | None
+    """16101 no media or too short, 16102 silent; None when there is audio (contract §7)."""
+
+
+class Renderer(Protocol):
+    """The render pool, seen from the use cases. Raises ``MachineError``."""
+
+    async def render(self, recording: Recording) -> Rendered:
+        """Turn a recording's journal into a WAV and an integrity report."""
+        ...
+
+    async def mp3(self, wav: Path, mp3: Path) -> None:
+        """Encode a WAV."""
+        ...
+
+    async def discard(self, recording_id: str) -> None:
+        """Delete a recording's journal and whatever rendering left behind."""
+        ...

@@ -1,0 +1,115 @@
+"""The data folder: what lies where, and the server's key."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from callreel.base.errors import MachineError, UsageError
+
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class DataDir:
+    """Paths below the data folder. All of it is readable by its owner only."""
+
+    root: Path
+    """The folder itself, absolute."""
+
+    @property
+    def database(self) -> Path:
+        """SQLite, unless another database is configured."""
+        return self.root / "callreel.db"
+
+    @property
+    def key_file(self) -> Path:
+        """The server's key: without it no stored secret can be read."""
+        return self.root / "server.key"
+
+    @property
+    def journals(self) -> Path:
+        """One folder a recording."""
+        return self.root / "journals"
+
+    @property
+    def media(self) -> Path:
+        """Finished audio, unless a media store is configured."""
+        return self.root / "media"
+
+    @property
+    def scratch(self) -> Path:
+        """Files being rendered; emptied at start."""
+        return self.root / "scratch"
+
+    def prepare(self) -> bytes:
+        """Make what is missing; returns the server's key.
+
+        Raises ``UsageError`` where the folder cannot be used.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for folder in (self.journals, self.media, self.scratch):
+                folder.mkdir(exist_ok=True, mode=0o700)
+            return self._key()
+        except OSError as error:
+            raise UsageError(
+                f"the data folder {self.root} cannot be used: {error.strerror}; "
+                "choose another with --data"
+            ) from None
+
+    def _key(self) -> bytes:
+        try:
+            key = self.key_file.read_bytes()
+        except FileNotFoundError:
+            if self.database.exists():
+                raise MachineError(
+                    "the server's key is gone, and the database was sealed with it",
+                    path=self.key_file,
+                    hint="restore it from your backup",
+                ) from None
+            return self._new_key()
+        if len(key) != KEY_BYTES:
+            raise MachineError(
+                f"the server's key must be {KEY_BYTES} bytes",
+                path=self.key_file,
+                hint="restore it from your backup",
+            )
+        return key
+
+    def _new_key(self) -> bytes:
+        """Written whole or not at all: to another name, synced, then renamed."""
+        key = secrets.token_bytes(KEY_BYTES)
+        fresh = self.key_file.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(descriptor, key)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        fresh.rename(self.key_file)
+        folder = os.open(self.root, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return key
+
+    def lock(self) -> int:
+        """Take the folder for this server; the descriptor holds it until it is closed.
+
+        Raises ``UsageError`` if another server has it.
+        """
+        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise UsageError(
+                f"another callreel server is using {self.root}; stop it or choose another --data"
+            ) from None
+        return descriptor

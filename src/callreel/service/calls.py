@@ -1,0 +1,167 @@
+"""Calls: begun by signalling, read by the API, ended by either."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from callreel.calls.media import CallControl
+from callreel.calls.model import Account, Call, CallDirection, CallStatus, Participant
+from callreel.calls.states import is_ended
+from callreel.service.context import Context
+from callreel.service.errors import NotFound
+from callreel.service.recordings import RecordingService
+from callreel.store import calls
+from callreel.store.calls import CallFilter
+from callreel.store.pages import Page, Position
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NewCall:
+    """What signalling knows of a call when it rings."""
+
+    account_id: str
+    """Whose it is."""
+    direction: CallDirection
+    """Who placed it."""
+    from_: str
+    """Caller."""
+    to: str
+    """Callee."""
+    caller_name: str | None = None
+    """Display name of the caller."""
+    peer: str | None = None
+    """Name of the configured peer."""
+    sip_call_id: str | None = None
+    """Call-ID of the dialog."""
+    participants: tuple[Participant, ...] = ()
+    """The parties."""
+
+
+class CallService:
+    """Use cases about calls. ``control`` is signalling, set by ``server`` once it exists."""
+
+    def __init__(self, context: Context, recordings: RecordingService) -> None:
+        self._context = context
+        self._recordings = recordings
+        self.control: CallControl | None = None
+
+    async def ringing(self, new: NewCall) -> Call:
+        """A call has come in; it is not answered yet."""
+        now = self._context.clock.now()
+        call = Call(
+            id=self._context.ids.new_id(),
+            account_id=new.account_id,
+            status=CallStatus.RINGING,
+            direction=new.direction,
+            from_=new.from_,
+            to=new.to,
+            created_at=now,
+            updated_at=now,
+            caller_name=new.caller_name,
+            peer=new.peer,
+            sip_call_id=new.sip_call_id,
+            participants=new.participants,
+        )
+        async with self._context.database.begin() as connection:
+            await calls.add(connection, call)
+        return call
+
+    async def answered(self, call: Call) -> Call:
+        """It is being answered: from now on it can be recorded."""
+        now = self._context.clock.now()
+        answered = replace(
+            call,
+            status=CallStatus.IN_PROGRESS,
+            start_time=now,
+            updated_at=now,
+            sip_result_code=200,
+        )
+        async with self._context.database.begin() as connection:
+            await calls.save(connection, answered, expected=call.status)
+        return answered
+
+    async def ended(
+        self, call_id: str, status: CallStatus, *, reason: str, sip_result_code: int | None = None
+    ) -> Call | None:
+        """It is over: its recordings are stopped first. Ending it again changes nothing."""
+        await self._recordings.call_ended(call_id)
+        now = self._context.clock.now()
+        async with self._context.database.begin() as connection:
+            call = await calls.get(connection, call_id)
+            if call is None or is_ended(call.status):
+                return call
+            over = replace(
+                call,
+                status=status,
+                end_time=now,
+                updated_at=now,
+                end_reason=reason,
+                sip_result_code=sip_result_code or call.sip_result_code,
+            )
+            await calls.save(connection, over, expected=call.status)
+        log.info("call %s ended: %s (%s)", call_id, status.value, reason)
+        return over
+
+    async def metadata_received(
+        self,
+        call_id: str,
+        content_type: str,
+        body: bytes,
+        *,
+        from_: str | None = None,
+        to: str | None = None,
+        participants: tuple[Participant, ...] = (),
+    ) -> None:
+        """Keep one more version of a call's metadata, and what it says of the parties."""
+        now = self._context.clock.now()
+        async with self._context.database.begin() as connection:
+            await calls.add_metadata(
+                connection, call_id, received_at=now, content_type=content_type, body=body
+            )
+            call = await calls.get(connection, call_id)
+            if call is None or not participants:
+                return
+            changed = replace(
+                call,
+                from_=from_ or call.from_,
+                to=to or call.to,
+                participants=participants,
+                updated_at=now,
+            )
+            await calls.save(connection, changed, expected=call.status)
+
+    async def get(self, account: Account, call_id: str) -> Call:
+        """One call of this account. Raises :class:`NotFound`."""
+        async with self._context.database.read() as connection:
+            call = await calls.get(connection, call_id, account_id=account.id)
+        if call is None:
+            raise NotFound(f"no call {call_id}")
+        return call
+
+    async def page(
+        self, account: Account, chosen: CallFilter, *, size: int, position: Position | None
+    ) -> Page[Call]:
+        """This account's calls, newest first."""
+        async with self._context.database.read() as connection:
+            return await calls.page(connection, account.id, chosen, size=size, position=position)
+
+    async def live(self) -> Sequence[Call]:
+        """Every account's calls that have not ended."""
+        async with self._context.database.read() as connection:
+            return await calls.live(connection)
+
+    async def hang_up_all(self, *, reason: str) -> None:
+        """End every live call properly: for a shutdown."""
+        for call in await self.live():
+            known = self.control is not None and await self.control.hang_up(call.id, reason=reason)
+            if not known:
+                status = (
+                    CallStatus.COMPLETED
+                    if call.status is CallStatus.IN_PROGRESS
+                    else CallStatus.CANCELED
+                )
+                await self.ended(call.id, status, reason=reason)

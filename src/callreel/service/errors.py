@@ -1,0 +1,17 @@
+"""Why a use case was refused. ``api`` maps each to a vendor's code (contract §11)."""
+
+from __future__ import annotations
+
+from callreel.base.errors import CallreelError
+
+
+class NotFound(CallreelError):
+    """No such call or recording in this account."""
+
+
+class NotInProgress(CallreelError):
+    """The call, or the recording, is not in a state that allows it; nothing was changed."""
+
+
+class Unavailable(CallreelError):
+    """The machine cannot do it now: no worker, no room, no database. Worth trying again."""

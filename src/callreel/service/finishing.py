@@ -1,0 +1,147 @@
+"""From stopped to completed or absent: render, keep the file, then say so (design steps 5-7)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from callreel.base.errors import CallreelError
+from callreel.calls.model import CallbackEvent, Recording, RecordingStatus
+from callreel.calls.rendering import Renderer
+from callreel.mediastore import MediaStore
+from callreel.service.callbacks import owed
+from callreel.service.context import Context
+from callreel.store import accounts, deliveries, recordings
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 300.0
+
+
+def media_key(recording: Recording) -> str:
+    """Where a recording's files lie in the media store, without extension. Made of ids alone."""
+    return f"{recording.account_id}/{recording.id[:2]}/{recording.id}"
+
+
+class FinishingService:
+    """Finishes stopped recordings, each until it is done.
+
+    Whatever fails (disk, store, database, render pool) is tried again with growing pauses; the
+    journal stays until the transaction that makes the recording completed has been committed.
+    """
+
+    def __init__(self, context: Context, renderer: Renderer, media_store: MediaStore) -> None:
+        self._context = context
+        self._renderer = renderer
+        self._media_store = media_store
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def enqueue(self, recording: Recording) -> None:
+        """Finish this recording in the background."""
+        if recording.id not in self._tasks:
+            task = asyncio.create_task(self._until_done(recording), name=f"finish {recording.id}")
+            self._tasks[recording.id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(recording.id, None))
+
+    async def recover(self) -> int:
+        """Take up what an earlier run left stopped; returns how many."""
+        database = self._context.database
+        async with database.read() as connection:
+            left = await recordings.with_status(connection, database.seal, RecordingStatus.STOPPED)
+        for recording in left:
+            self.enqueue(recording)
+        return len(left)
+
+    @property
+    def waiting(self) -> int:
+        """Recordings being finished or waiting for it."""
+        return len(self._tasks)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until nothing is left to finish; False if the time ran out first."""
+        tasks = list(self._tasks.values())
+        if not tasks:
+            return True
+        _, pending = await asyncio.wait(tasks, timeout=timeout_s)
+        return not pending
+
+    async def close(self) -> None:
+        """Stop working; what is unfinished is taken up at the next start."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _until_done(self, recording: Recording) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                await self._finish(recording)
+                return
+            except CallreelError as error:
+                log.error("recording %s is not finished yet: %s", recording.id, error)
+            except Exception:
+                log.exception("recording %s is not finished yet", recording.id)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    async def _finish(self, recording: Recording) -> None:
+        rendered = await self._renderer.render(recording)
+        key = media_key(recording)
+        await self._put(f"{key}.json", rendered.report)
+        if rendered.wav is not None:
+            await self._put(f"{key}.wav", rendered.wav)
+        absent = rendered.wav is None
+        now = self._context.clock.now()
+        finished = replace(
+            recording,
+            status=RecordingStatus.ABSENT if absent else RecordingStatus.COMPLETED,
+            updated_at=now,
+            duration_ms=rendered.duration_ms,
+            size_bytes=rendered.size_bytes,
+            error_code=rendered.absent_code,
+            media_key=key,
+            sha256=rendered.sha256,
+        )
+        await self._commit(finished)
+        await self._renderer.discard(recording.id)
+        log.info(
+            "recording %s %s: %.1f s",
+            recording.id,
+            finished.status.value,
+            rendered.duration_ms / 1000,
+        )
+
+    async def _put(self, key: str, path: Path) -> None:
+        await self._media_store.put_file(key, path)
+
+    async def _commit(self, finished: Recording) -> None:
+        """The status and the webhook that is owed for it, in one transaction."""
+        context = self._context
+        seal = context.database.seal
+        event = CallbackEvent(finished.status.value)
+        async with context.database.begin() as connection:
+            await recordings.save(connection, seal, finished, expected=RecordingStatus.STOPPED)
+            account = await accounts.get(connection, seal, finished.account_id)
+            assert account is not None, "a recording's account outlives it"
+            before = [
+                other.id
+                for other in await deliveries.of_recording(connection, seal, finished.id)
+                if other.event == CallbackEvent.IN_PROGRESS.value
+            ]
+            delivery = owed(
+                account,
+                finished,
+                event,
+                delivery_id=context.ids.new_id(),
+                public_url=context.public_url,
+                now=finished.updated_at,
+                after=before[0] if before else None,
+            )
+            if delivery is not None:
+                await deliveries.add(connection, seal, delivery)
+        if delivery is not None:
+            context.delivery_owed()

@@ -1,0 +1,237 @@
+"""Recordings: start, pause, resume, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+
+from callreel.base.errors import MachineError
+from callreel.calls.model import (
+    Account,
+    CallbackEvent,
+    CallStatus,
+    PauseBehavior,
+    Recording,
+    RecordingRequest,
+    RecordingSource,
+    RecordingStatus,
+)
+from callreel.service.callbacks import owed
+from callreel.service.context import Context
+from callreel.service.errors import NotFound, NotInProgress, Unavailable
+from callreel.store import calls, deliveries, recordings
+from callreel.store.pages import Page, Position
+from callreel.store.recordings import RecordingFilter
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def _worker_needed() -> Iterator[None]:
+    """What the worker cannot do, the caller may try again later."""
+    try:
+        yield
+    except MachineError as error:
+        raise Unavailable(f"the media worker cannot do this now: {error}") from None
+
+
+class _CallLocks:
+    """One lock a call while somebody wants it, so that a stop and the hang-up take turns."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def hold(self, call_id: str) -> AsyncIterator[None]:
+        lock, users = self._locks.get(call_id, (asyncio.Lock(), 0))
+        self._locks[call_id] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks[call_id]
+            if users == 1:
+                del self._locks[call_id]
+            else:
+                self._locks[call_id] = (lock, users - 1)
+
+
+class RecordingService:
+    """Use cases about recordings that are live. ``stopped`` is told of each that has stopped."""
+
+    def __init__(self, context: Context, stopped: Callable[[Recording], None]) -> None:
+        self._context = context
+        self._stopped = stopped
+        self._locks = _CallLocks()
+
+    async def start(
+        self,
+        account: Account,
+        call_id: str,
+        request: RecordingRequest,
+        *,
+        source: RecordingSource = RecordingSource.START_CALL_RECORDING_API,
+    ) -> tuple[Recording, bool]:
+        """Keep a call's audio from now on; also whether a recording was made for it.
+
+        Returns once the worker is keeping audio. A second start of the same source gives the live
+        recording, unchanged (contract §4.1). Raises :class:`NotFound`, :class:`NotInProgress`,
+        :class:`Unavailable`; then nothing has changed.
+        """
+        context = self._context
+        seal = context.database.seal
+        async with self._locks.hold(call_id):
+            async with context.database.begin() as connection:
+                call = await calls.get(connection, call_id, account_id=account.id)
+                if call is None:
+                    raise NotFound(f"no call {call_id}")
+                if call.status is not CallStatus.IN_PROGRESS:
+                    raise NotInProgress(f"the call is {call.status.value}, not in-progress")
+                for other in await recordings.of_call(connection, seal, call_id):
+                    if other.is_live and other.source is source:
+                        return other, False
+                now = context.clock.now()
+                recording = Recording(
+                    id=context.ids.new_id(),
+                    account_id=account.id,
+                    call_id=call_id,
+                    status=RecordingStatus.IN_PROGRESS,
+                    source=source,
+                    request=request,
+                    created_at=now,
+                    updated_at=now,
+                )
+                await recordings.add(connection, seal, recording)
+            try:
+                captured = await context.media.start(recording.id, call_id, request.track.tracks)
+            except MachineError as error:
+                async with context.database.begin() as connection:
+                    await recordings.remove(connection, recording.id)
+                log.error("recording %s could not start: %s", recording.id, error)
+                raise Unavailable(
+                    f"the media worker cannot record this call now: {error}"
+                ) from None
+            recording = replace(recording, start_time=captured.started_at)
+            async with context.database.begin() as connection:
+                await recordings.save(
+                    connection, seal, recording, expected=RecordingStatus.IN_PROGRESS
+                )
+                delivery = owed(
+                    account,
+                    recording,
+                    CallbackEvent.IN_PROGRESS,
+                    delivery_id=context.ids.new_id(),
+                    public_url=context.public_url,
+                    now=now,
+                )
+                if delivery is not None:
+                    await deliveries.add(connection, seal, delivery)
+            if delivery is not None:
+                context.delivery_owed()
+        log.info("recording %s of call %s started (%s)", recording.id, call_id, source.value)
+        return recording, True
+
+    async def pause(self, recording: Recording, behavior: PauseBehavior) -> Recording:
+        """Keep nothing from now on; returns once that is so. A paused one stays as it is."""
+        async with self._live(recording) as live:
+            if live.status is RecordingStatus.PAUSED:
+                return live
+            with _worker_needed():
+                await self._context.media.pause(live.id, behavior)
+            paused = replace(live, status=RecordingStatus.PAUSED, pause_behavior=behavior)
+            return await self._save(paused, expected=live.status)
+
+    async def resume(self, recording: Recording) -> Recording:
+        """Keep again from now on. A running one stays as it is."""
+        async with self._live(recording) as live:
+            if live.status is RecordingStatus.IN_PROGRESS:
+                return live
+            with _worker_needed():
+                await self._context.media.resume(live.id)
+            resumed = replace(live, status=RecordingStatus.IN_PROGRESS, pause_behavior=None)
+            return await self._save(resumed, expected=live.status)
+
+    async def stop(self, recording: Recording) -> Recording:
+        """Keep all that has arrived, then no more. Stop is final. Raises :class:`NotInProgress`."""
+        async with self._live(recording) as live:
+            return await self._stop(live)
+
+    async def call_ended(self, call_id: str) -> None:
+        """Stop whatever of a call is still live."""
+        database = self._context.database
+        async with self._locks.hold(call_id):
+            async with database.read() as connection:
+                found = await recordings.of_call(connection, database.seal, call_id)
+            for recording in found:
+                if recording.is_live:
+                    await self._stop(recording)
+
+    async def _stop(self, live: Recording) -> Recording:
+        try:
+            stopped_at = (await self._context.media.stop(live.id)).stopped_at
+        except MachineError as error:
+            # The worker lost it: what its journal holds is rendered, and the report tells.
+            log.error("recording %s was not stopped in order: %s", live.id, error)
+            stopped_at = self._context.clock.now()
+        stopped = replace(
+            live, status=RecordingStatus.STOPPED, end_time=stopped_at, pause_behavior=None
+        )
+        stopped = await self._save(stopped, expected=live.status)
+        log.info("recording %s stopped", stopped.id)
+        self._stopped(stopped)
+        return stopped
+
+    async def get(
+        self, account: Account, recording_id: str, *, call_id: str | None = None
+    ) -> Recording:
+        """One recording of this account, and of this call if one is given. Raises NotFound."""
+        database = self._context.database
+        async with database.read() as connection:
+            found = await recordings.get(
+                connection, database.seal, recording_id, account_id=account.id
+            )
+        if found is None or (call_id is not None and found.call_id != call_id):
+            raise NotFound(f"no recording {recording_id}")
+        return found
+
+    async def current(self, account: Account, call_id: str) -> Recording:
+        """The newest live recording of a call: ``Twilio.CURRENT``. Raises :class:`NotFound`."""
+        database = self._context.database
+        async with database.read() as connection:
+            for recording in await recordings.of_call(connection, database.seal, call_id):
+                if recording.is_live and recording.account_id == account.id:
+                    return recording
+        raise NotFound(f"no live recording of call {call_id}")
+
+    async def page(
+        self, account: Account, chosen: RecordingFilter, *, size: int, position: Position | None
+    ) -> Page[Recording]:
+        """This account's recordings, newest first."""
+        database = self._context.database
+        async with database.read() as connection:
+            return await recordings.page(
+                connection, database.seal, account.id, chosen, size=size, position=position
+            )
+
+    @asynccontextmanager
+    async def _live(self, recording: Recording) -> AsyncIterator[Recording]:
+        """The recording as it stands once it is our turn. Raises :class:`NotInProgress`."""
+        database = self._context.database
+        async with self._locks.hold(recording.call_id):
+            async with database.read() as connection:
+                found = await recordings.get(connection, database.seal, recording.id)
+            if found is None:
+                raise NotFound(f"no recording {recording.id}")
+            if not found.is_live:
+                raise NotInProgress(f"the recording is {found.status.value}, not in-progress")
+            yield found
+
+    async def _save(self, recording: Recording, *, expected: RecordingStatus) -> Recording:
+        database = self._context.database
+        saved = replace(recording, updated_at=self._context.clock.now())
+        async with database.begin() as connection:
+            await recordings.save(connection, database.seal, saved, expected=expected)
+        return saved
