@@ -11,8 +11,8 @@ from typing import Any
 
 from callreel.base.errors import PeerError, UsageError
 from callreel.wire.sip.flow import Flow, Transport
-from callreel.wire.sip.message import CSeq, Message, Request, Response
-from callreel.wire.sip.values import URI, Address
+from callreel.wire.sip.message import Message, Request, Response
+from callreel.wire.sip.values import URI, Address, CSeq
 
 _TARGET_REFRESH = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"})
 
@@ -85,7 +85,7 @@ class Dialog:
         """The dialog that the response to our request makes (§12.1.2)."""
         target = response.contact_uri
         if target is None:
-            # A 2xx without Contact breaks the rules, but the call stands: aim where the INVITE went.
+            # A 2xx without Contact breaks the rules, but the call stands: aim at the INVITE's URI.
             target = request.uri
         return cls(
             call_id=request.call_id,

@@ -19,6 +19,7 @@ from callreel.wire.sip.flow import Flow, Transport
 from callreel.wire.sip.message import (
     MAX_DATAGRAM_BYTES,
     MAX_STREAM_MESSAGE_BYTES,
+    REASON_PHRASES,
     MalformedRequest,
     Request,
     Response,
@@ -43,22 +44,8 @@ COOKIE = "z9hG4bK"
 """How a branch begins that identifies a transaction (RFC 3261 §8.1.1.7)."""
 
 KNOWN_METHODS = frozenset(
-    [
-        "ACK",
-        "BYE",
-        "CANCEL",
-        "INFO",
-        "INVITE",
-        "MESSAGE",
-        "NOTIFY",
-        "OPTIONS",
-        "PRACK",
-        "PUBLISH",
-        "REFER",
-        "REGISTER",
-        "SUBSCRIBE",
-        "UPDATE",
-    ]
+    {"ACK", "BYE", "CANCEL", "INFO", "INVITE", "MESSAGE", "NOTIFY"}
+    | {"OPTIONS", "PRACK", "PUBLISH", "REFER", "REGISTER", "SUBSCRIBE", "UPDATE"}
 )
 """The methods that IANA lists: one of them that is not allowed gets 405, any other 501."""
 
@@ -282,6 +269,8 @@ class Endpoint:
             message = parse_message(data, stream=flow.transport.reliable)
         except MalformedRequest as error:
             if error.response is not None:
+                error.response.code = status
+                error.response.phrase = REASON_PHRASES.get(status, "")
                 self._send_stateless(error.response, flow)
             return
         except PeerError:
