@@ -15,7 +15,10 @@ CALL_TRANSITIONS: dict[CallStatus, frozenset[CallStatus]] = {
             CallStatus.CANCELED,
         }
     ),
-    CallStatus.IN_PROGRESS: frozenset({CallStatus.COMPLETED, CallStatus.FAILED}),
+    # Canceled: our 200 was on its way when the CANCEL came.
+    CallStatus.IN_PROGRESS: frozenset(
+        {CallStatus.COMPLETED, CallStatus.FAILED, CallStatus.CANCELED}
+    ),
     CallStatus.COMPLETED: frozenset(),
     CallStatus.BUSY: frozenset(),
     CallStatus.FAILED: frozenset(),

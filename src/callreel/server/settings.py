@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     sweep_period_ms: int = Field(default=500, ge=20, le=5000)
     """How often media sockets are emptied; a crash of a worker loses at most this much."""
     accept_loopback: bool = True
-    """Whether SIP from this machine is accepted without a peer; its calls are the first account's."""
+    """Whether SIP from this machine needs no peer; its calls are the first account's."""
     loopback_record: RecordPolicy = RecordPolicy.ON_DEMAND
     """What such calls are recorded as without anybody asking."""
     refuse_silently: bool = False
@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     silence_dbfs: float = Field(default=-50.0, ge=-96.0, le=0.0)
     """Level below which ``trim-silence`` takes a stretch for silence."""
     shutdown_seconds: float = Field(default=30.0, ge=0.0, le=3600.0)
-    """How long SIGTERM waits for rendering and webhooks; what is left is taken up at the next start."""
+    """How long SIGTERM waits for rendering and webhooks; the next start takes up the rest."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much is logged."""
     bootstrap_account_sid: str | None = None

@@ -1,0 +1,149 @@
+"""What a recording server answers to an offer (RFC 3264, RFC 7866 §7): pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from callreel.base.errors import PeerError
+from callreel.calls.media import Codec, MediaAddress, Stream
+from callreel.calls.model import Track
+from callreel.wire import sdp
+
+DECODABLE = ("PCMU/8000", "PCMA/8000")
+"""Encodings that a recording can be rendered from."""
+UNDERSTOOD = (*DECODABLE, "CN/8000", "telephone-event/8000")
+"""Those, and what may come between them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """An m-line that we take."""
+
+    number: int
+    """Its index."""
+    media: sdp.Media
+    """As offered."""
+    codecs: tuple[sdp.Codec, ...]
+    """What of it we understand."""
+    host: str
+    """Where it comes from: a numeric address."""
+
+
+def acceptable(offer: sdp.SessionDescription, *, source_host: str) -> list[Offered]:
+    """The audio streams of an offer that we can keep.
+
+    ``source_host`` is where the signalling came from: it stands in for an unspecified address
+    (``c=0.0.0.0`` is hold, RFC 3264 §8.4). Raises ``PeerError`` (488) when an offer with streams
+    has none for us.
+    """
+    taken: list[Offered] = []
+    reasons: list[str] = []
+    for number, media in enumerate(offer.media):
+        if not media.port:
+            continue  # empty or dropped
+        if media.kind != "audio" or media.protocol.upper() not in ("RTP/AVP", "RTP/AVPF"):
+            reasons.append(f"{media.kind} over {media.protocol}")
+            continue
+        codecs = sdp.common_codecs(media, UNDERSTOOD)
+        if not any(_name(codec) in DECODABLE for codec in codecs):
+            reasons.append("no codec of " + " ".join(DECODABLE))
+            continue
+        if media.direction is sdp.Direction.RECVONLY:
+            reasons.append("it only receives")
+            continue
+        taken.append(Offered(number, media, codecs, _host(media, offer, source_host)))
+    if not taken and reasons:
+        raise PeerError("no stream that can be recorded: " + "; ".join(reasons[:4]), status=488)
+    return taken
+
+
+def streams_of(
+    taken: Sequence[Offered], tracks: Mapping[int, Track], heard: Mapping[int, str]
+) -> list[Stream]:
+    """The streams as the media workers know them."""
+    return [
+        Stream(
+            number=one.number,
+            track=tracks[one.number],
+            remote_host=one.host,
+            remote_port=one.media.port,
+            codecs=tuple(
+                Codec(
+                    payload_type=codec.payload_type,
+                    name=codec.name.upper(),
+                    clock_rate_hz=codec.clock_rate_hz,
+                    channels=codec.channels,
+                    fmtp=codec.parameters,
+                )
+                for codec in one.codecs
+            ),
+            label=one.media.label or "",
+            participant=heard.get(one.number, ""),
+            sending=one.media.direction.sends and not one.media.is_held,
+            rtcp_mux=one.media.rtcp_mux,
+        )
+        for one in taken
+    ]
+
+
+def answer(
+    offer: sdp.SessionDescription,
+    taken: Sequence[Offered],
+    addresses: Mapping[int, MediaAddress],
+    *,
+    session_id: int,
+    session_version: int,
+) -> sdp.SessionDescription:
+    """Our answer: ``recvonly`` for each stream taken, port 0 for every other."""
+    by_number = {one.number: one for one in taken}
+    media: list[sdp.Media] = []
+    for number, offered in enumerate(offer.media):
+        one = by_number.get(number)
+        if one is None:
+            media.append(sdp.refuse_media(offered))
+            continue
+        ours = addresses[number]
+        media.append(
+            sdp.answer_media(
+                offered,
+                port=ours.rtp_port,
+                address=ours.host,
+                codecs=one.codecs,
+                direction=sdp.Direction.RECVONLY,
+                rtcp_mux=True,
+                rtcp_port=ours.rtcp_port,
+            )
+        )
+    return _ours(media, session_id, session_version)
+
+
+def _ours(
+    media: Sequence[sdp.Media], session_id: int, session_version: int
+) -> sdp.SessionDescription:
+    address = next((one.address for one in media if one.address), "0.0.0.0")
+    return sdp.SessionDescription(
+        media=tuple(media),
+        origin_username="callreel",
+        session_id=session_id,
+        session_version=session_version,
+        origin_address=address,
+        session_name="callreel",
+        address=address,
+    )
+
+
+def _name(codec: sdp.Codec) -> str:
+    return f"{codec.name}/{codec.clock_rate_hz}".upper()
+
+
+def _host(media: sdp.Media, offer: sdp.SessionDescription, source_host: str) -> str:
+    """The numeric address that a stream will come from."""
+    signalled = media.address or offer.address or source_host
+    try:
+        address = ipaddress.ip_address(signalled)
+    except ValueError:
+        # A name would have to be looked up; SBCs signal addresses. The source is the best guess.
+        return source_host
+    return source_host if address.is_unspecified else str(address)
