@@ -24,7 +24,7 @@ from callreel.signalling.peers import Peer, PeerDirectory
 from callreel.signalling.session import MAX_VERSIONS, Body, Session, read_body
 from callreel.signalling.user_agent import Cancelled, IncomingRequest, UserAgent
 from callreel.wire import sdp
-from callreel.wire.sip.dialog import Dialog, DialogId
+from callreel.wire.sip.dialog import DialogId
 from callreel.wire.sip.message import Request
 from callreel.wire.sip.session_timer import SessionTimer, answer_timer
 from callreel.wire.siprec import metadata as siprec
@@ -384,7 +384,8 @@ class RecordingServer:
 
     async def _refresh(self, session: Session) -> None:
         """Refresh as agreed; a peer that knows no timers is only asked whether it is there."""
-        assert self.agent is not None and session.timer is not None
+        assert self.agent is not None
+        assert session.timer is not None
         method, body, headers = "OPTIONS", b"", []
         if session.knows_timers:
             method = "UPDATE" if "UPDATE" in session.allow else "INVITE"
