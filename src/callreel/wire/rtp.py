@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from callreel.base.errors import PeerError
@@ -245,18 +246,13 @@ def gather(octets: Octets, start: NDArray[np.int64], count: NDArray[np.int64]) -
     if len(start) == 0:
         return np.zeros(0, np.uint8)
     size = int(count[0])
-    if bool((count == size).all()):
-        # The usual case, packets of one length: a matrix of rows instead of an index per byte.
-        stride = int(start[1] - start[0]) if len(start) > 1 else size
-        first, end = int(start[0]), int(start[0]) + stride * len(start)
-        if stride >= size > 0 and bool((np.diff(start) == stride).all()):
-            if end > len(octets):
-                rest = octets[int(start[-1]) : int(start[-1]) + size]
-                rows = octets[first : first + stride * (len(start) - 1)].reshape(-1, stride)
-                return np.concatenate((rows[:, :size].reshape(-1), rest))
-            rows = octets[first:end].reshape(-1, stride)
-            return np.concatenate((rows[:, :size].reshape(-1),))
-        return octets[(start[:, None] + np.arange(size)).reshape(-1)]
+    stride = int(start[1] - start[0]) if len(start) > 1 else size
+    if stride >= 0 and bool((count == size).all()) and bool((np.diff(start) == stride).all()):
+        # The usual case, packets of one length: rows of a matrix instead of an index per byte.
+        # The last row ends where the last packet does, so the view stays within the slab.
+        rows: Octets = as_strided(octets[int(start[0]) :], (len(start), size), (stride, 1))
+        return rows.reshape(-1)
     total = np.cumsum(count)
-    index = np.arange(int(total[-1])) + np.repeat(start - (total - count), count)
-    return octets[index]
+    index: NDArray[np.int64] = np.arange(int(total[-1])) + np.repeat(start - (total - count), count)
+    pieces: Octets = octets[index]
+    return pieces
