@@ -1,0 +1,92 @@
+"""RTP out, a packet every 20 ms for each stream, kept to one absolute schedule."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+
+from callreel.base.clock import Clock
+from callreel.phone.sources import FRAME_SAMPLES, EncodedSource
+from callreel.wire.rtp import Packetizer
+
+FRAME_S = 0.02
+
+
+class RtpSender:
+    """One stream: a socket of its own, a source, and where it goes."""
+
+    def __init__(self, local_host: str, source: EncodedSource, packetizer: Packetizer) -> None:
+        family = socket.AF_INET6 if ":" in local_host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._socket.bind((local_host, 0))
+        self._source = source
+        self._packetizer = packetizer
+        self._frame = 0
+        self.port: int = self._socket.getsockname()[1]
+        """Where packets come from, as announced."""
+        self.remote: tuple[str, int] | None = None
+        """Where they go; None while nothing is sent."""
+        self.held = False
+        """On hold: time passes, nothing is sent."""
+        self.packets_sent = 0
+        """Since the start."""
+
+    def send_frame(self) -> None:
+        """Send the next 20 ms, or let them pass."""
+        if self.remote is None:
+            return
+        if self.held:
+            self._packetizer.pass_silence(FRAME_SAMPLES)
+            self._frame += 1
+            return
+        packet = self._packetizer.packet(self._source.frame(self._frame), ticks=FRAME_SAMPLES)
+        self._frame += 1
+        # A full buffer or an ICMP refusal is a packet lost, as on any network.
+        with contextlib.suppress(OSError):
+            self._socket.sendto(packet, self.remote)
+            self.packets_sent += 1
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
+
+
+class Pacer:
+    """Sends for all streams from one task, so that hundreds of calls keep time together."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._senders: list[RtpSender] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, senders: list[RtpSender]) -> None:
+        """Send for these from the next 20 ms on."""
+        self._senders += senders
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="pacer")
+
+    def remove(self, senders: list[RtpSender]) -> None:
+        """Send no more for these, and give their sockets back."""
+        for sender in senders:
+            if sender in self._senders:
+                self._senders.remove(sender)
+            sender.close()
+
+    async def close(self) -> None:
+        """Stop."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        self.remove(list(self._senders))
+
+    async def _run(self) -> None:
+        due = self._clock.monotonic()
+        while True:
+            for sender in self._senders:
+                sender.send_frame()
+            due += FRAME_S
+            await asyncio.sleep(max(0.0, due - self._clock.monotonic()))
