@@ -450,9 +450,9 @@ def _refusal(data: bytes, text: str, status: int) -> PeerError:
         return error
     response = Response(status)
     _copy_headers(copied, response.headers)
+    # The answer goes back to where the request came from, so the Via need not be sound.
+    error.response = response
     with contextlib.suppress(PeerError):
-        response.top_via  # noqa: B018 - where the answer goes must be known
-        error.response = response
         if response.to_address.tag is None:
             # Stateless, so the tag must come out the same for a retransmission.
             response.to_address = response.to_address.with_tag("malformed")
