@@ -40,7 +40,9 @@ class Kind(IntEnum):
     """What a block holds."""
 
     SEGMENT = 1
-    """JSON: recording, call, segment number, generation, streams, clocks. First of a segment."""
+    """JSON: ``recording``, ``call``, ``segment`` (from 1), ``generation`` (of the worker),
+    ``boot_id``, ``started_mono_ns`` (of the recording), ``paused`` (skip, silence or null, as the
+    segment begins), ``tracks`` and ``streams``, see :func:`stream_to_json`. First of a segment."""
     RTP = 2
     """A slab of RTP packets of one stream, as received."""
     RTCP = 3
@@ -53,7 +55,8 @@ class Event:
     """Names of the events of a journal. Each is a JSON object with ``event`` and its own keys."""
 
     STREAM = "stream"
-    """A stream was added or changed: the keys of a stream in the segment header."""
+    """A stream was added or changed: the keys of a stream in the segment header. ``closed`` is
+    true when it was dropped."""
     PAUSE = "pause"
     """``behavior``: skip or silence. Nothing is kept until ``resume``."""
     RESUME = "resume"
@@ -61,11 +64,12 @@ class Event:
     LATCH = "latch"
     """``stream``, ``host``, ``port``, ``ssrc``: the source whose packets are taken."""
     DROPS = "drops"
-    """``stream``, ``kernel``, ``foreign``, ``truncated``: packets lost since the last such."""
+    """``stream``, ``kernel``, ``foreign``, ``truncated``: packets lost since the last such.
+    ``unwritten``, where it is there: packets that arrived and the disk refused."""
     NO_MEDIA = "no-media"
     """``stream``: nothing has come from the expected source since the start."""
     END = "end"
-    """``reason``. The recording was stopped in order."""
+    """``reason``, ``packets``: how many are kept. The recording was stopped in order."""
 
 
 @dataclass(frozen=True, slots=True)

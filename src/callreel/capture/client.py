@@ -1,0 +1,359 @@
+"""The control process's end: all media workers as one ``MediaPlane``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from callreel.base.errors import CapacityError, MachineError, PeerError
+from callreel.calls.media import (
+    CaptureStarted,
+    CaptureState,
+    CaptureStopped,
+    MediaAddress,
+    Stream,
+)
+from callreel.calls.model import PauseBehavior, Track
+from callreel.capture.protocol import (
+    FrameReader,
+    Op,
+    Request,
+    WorkerEvent,
+    WorkerEventKind,
+    WorkerState,
+    encode_frame,
+    error_from_json,
+    event_from_json,
+    instant_from_json,
+    ports_from_json,
+    request_to_json,
+    state_from_json,
+    stopped_from_json,
+)
+
+DEADLINE_S = 5.0
+"""How long a worker may be away, or take, before what was asked of it fails."""
+_FIRST_RETRY_S = 0.02
+_LONGEST_RETRY_S = 0.5
+_READ_BYTES = 256 * 1024
+_BROKEN = (OSError, EOFError, PeerError, ValueError, TypeError, KeyError)
+
+_log = logging.getLogger("callreel.capture")
+
+
+class _Link:
+    """The connection to one worker: made anew when it breaks, unanswered requests sent again."""
+
+    def __init__(
+        self,
+        path: Path,
+        index: int,
+        *,
+        on_event: Callable[[WorkerEvent], None],
+        on_state: Callable[[int, WorkerState], None],
+    ) -> None:
+        self._path = path
+        self._index = index
+        self._on_event = on_event
+        self._on_state = on_state
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, tuple[bytes, asyncio.Future[dict[str, Any]]]] = {}
+        self._writer: asyncio.StreamWriter | None = None
+        self.ready = asyncio.Event()
+        """Set while the worker answers."""
+
+    async def ask(self, request: Request) -> dict[str, Any]:
+        """A request's answer. Raises what the worker raised; ``MachineError`` when it is late."""
+        number = next(self._numbers)
+        frame = encode_frame({"id": number, **request_to_json(request)})
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = (frame, answer)
+        if self._writer is not None:
+            self._writer.write(frame)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                return await answer
+        except TimeoutError:
+            raise MachineError(
+                f"media worker {self._index} does not answer", path=self._path
+            ) from None
+        finally:
+            del self._waiting[number]
+
+    async def run(self) -> None:
+        """Keep the connection up until cancelled."""
+        retry_s = _FIRST_RETRY_S
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(self._path)
+            except OSError:
+                await asyncio.sleep(retry_s)
+                retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
+                continue
+            try:
+                await self._serve(reader, writer)
+            except _BROKEN as error:
+                _log.warning("media worker %d: connection lost: %s", self._index, error)
+            finally:
+                was_ready = self.ready.is_set()
+                self.ready.clear()
+                self._writer = None
+                writer.close()
+            if was_ready:
+                retry_s = _FIRST_RETRY_S
+                self._on_event(WorkerEvent(WorkerEventKind.WORKER_LOST, worker=self._index))
+            await asyncio.sleep(retry_s)
+            retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        frames = FrameReader()
+        # The answer to this comes before those to what is sent again: by then it is known which
+        # calls the worker has.
+        listing = next(self._numbers)
+        writer.write(encode_frame({"id": listing, **request_to_json(Request(Op.LIST))}))
+        for frame, _ in self._waiting.values():
+            writer.write(frame)
+        self._writer = writer
+        while True:
+            data = await reader.read(_READ_BYTES)
+            if not data:
+                raise EOFError("closed by the worker")
+            for value in frames.feed(data):
+                if "event" in value:
+                    self._on_event(event_from_json(value, worker=self._index))
+                elif value.get("id") == listing:
+                    self._on_state(self._index, state_from_json(value["ok"]))
+                    self.ready.set()
+                else:
+                    self._settle(value)
+
+    def _settle(self, value: Mapping[str, Any]) -> None:
+        _, answer = self._waiting.get(value.get("id", 0), (b"", None))
+        if answer is None or answer.done():
+            return
+        if "error" in value:
+            answer.set_exception(error_from_json(value))
+        else:
+            answer.set_result(dict(value["ok"]))
+
+
+class WorkerPool:
+    """The media workers behind their Unix sockets, as one ``MediaPlane``.
+
+    A new call goes to the worker with the fewest streams, and all of it stays there. A worker that
+    dies is waited for; what was asked of it is asked of its successor, which has taken over the
+    sockets. ``on_event`` is called from the event loop and must not block.
+
+    ``async with WorkerPool(…) as pool`` connects and closes.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        on_event: Callable[[WorkerEvent], None],
+        advertised_host: str,
+    ) -> None:
+        self._host = advertised_host
+        self._on_event = on_event
+        self._links = [
+            _Link(path, index, on_event=self._heed, on_state=self._learn)
+            for index, path in enumerate(paths)
+        ]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closing: set[asyncio.Task[None]] = set()
+        self._calls: dict[str, tuple[int, int]] = {}
+        # Counted before they are open: calls that come together must not all go to one worker.
+        self._opening: dict[str, tuple[int, int]] = {}
+        self._recordings: dict[str, int] = {}
+        self._seen = [0] * len(paths)
+
+    async def connect(self, *, timeout_s: float = 10.0) -> None:
+        """Connect to all workers and learn what they are doing. Raises ``MachineError``."""
+        self._tasks = [asyncio.create_task(link.run()) for link in self._links]
+        try:
+            async with asyncio.timeout(timeout_s):
+                for link in self._links:
+                    await link.ready.wait()
+        except TimeoutError:
+            await self.aclose()
+            raise MachineError("the media workers do not answer") from None
+
+    async def aclose(self) -> None:
+        """Close the connections; the workers go on."""
+        tasks = [*self._tasks, *self._closing]
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._tasks = []
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether all workers answer."""
+        return all(link.ready.is_set() for link in self._links)
+
+    @property
+    def calls(self) -> Sequence[str]:
+        """Ids of the calls that workers have open."""
+        return list(self._calls)
+
+    async def open(self, call_id: str, streams: Sequence[Stream]) -> Mapping[int, MediaAddress]:
+        """Give a call its sockets, one pair a stream; answers by stream number."""
+        request = Request(Op.OPEN, call_id=call_id, streams=tuple(streams))
+        placed = self._calls.get(call_id) or self._opening.get(call_id)
+        refusal: MachineError | None = None
+        for index in self._by_load() if placed is None else [placed[0]]:
+            self._opening[call_id] = (index, len(streams))
+            try:
+                addresses = await self._ports(index, request)
+                self._calls[call_id] = (index, len(streams))
+                return addresses
+            except MachineError as error:
+                if placed is None and not isinstance(error, CapacityError):
+                    # It may have come through all the same.
+                    self._abandon(index, call_id)
+                refusal = refusal if isinstance(refusal, CapacityError) else error
+            finally:
+                self._opening.pop(call_id, None)
+        raise refusal or MachineError("there are no media workers")
+
+    async def update(self, call_id: str, streams: Sequence[Stream]) -> Mapping[int, MediaAddress]:
+        """Change a call's streams to exactly these."""
+        index = self._worker_of(call_id)
+        addresses = await self._ports(
+            index, Request(Op.UPDATE, call_id=call_id, streams=tuple(streams))
+        )
+        self._calls[call_id] = (index, len(streams))
+        return addresses
+
+    async def close(self, call_id: str) -> None:
+        """Take a call's sockets away. Nothing if no worker has it."""
+        if call_id in self._calls:
+            await self._links[self._calls[call_id][0]].ask(Request(Op.CLOSE, call_id=call_id))
+            self._calls.pop(call_id, None)
+
+    async def start(
+        self, recording_id: str, call_id: str, tracks: Sequence[Track]
+    ) -> CaptureStarted:
+        """Keep these tracks of a call from now on."""
+        index = self._worker_of(call_id)
+        request = Request(
+            Op.START, call_id=call_id, recording_id=recording_id, tracks=tuple(tracks)
+        )
+        self._recordings[recording_id] = index
+        try:
+            return CaptureStarted(instant_from_json(await self._links[index].ask(request)))
+        except BaseException:
+            self._recordings.pop(recording_id, None)
+            raise
+
+    async def pause(self, recording_id: str, behavior: PauseBehavior) -> datetime:
+        """Keep nothing from now on; returns the instant."""
+        request = Request(Op.PAUSE, recording_id=recording_id, behavior=behavior)
+        return instant_from_json(await self._ask_keeper(recording_id, request))
+
+    async def resume(self, recording_id: str) -> datetime:
+        """Keep again from now on; returns the instant."""
+        request = Request(Op.RESUME, recording_id=recording_id)
+        return instant_from_json(await self._ask_keeper(recording_id, request))
+
+    async def stop(self, recording_id: str) -> CaptureStopped:
+        """Write what has arrived and close the journal."""
+        request = Request(Op.STOP, recording_id=recording_id)
+        stopped = stopped_from_json(await self._ask_keeper(recording_id, request))
+        self._recordings.pop(recording_id, None)
+        return stopped
+
+    async def captures(self) -> Sequence[CaptureState]:
+        """What the workers are keeping now."""
+        return [capture for state in await self.states() for capture in state.captures]
+
+    async def states(self) -> Sequence[WorkerState]:
+        """What each worker is doing, in their order."""
+        answers = await asyncio.gather(*(link.ask(Request(Op.LIST)) for link in self._links))
+        return [state_from_json(answer) for answer in answers]
+
+    def _by_load(self) -> list[int]:
+        """Worker indices: those that answer first, then by the number of their streams."""
+        load = [0] * len(self._links)
+        for index, streams in (*self._calls.values(), *self._opening.values()):
+            load[index] += streams
+        return sorted(
+            range(len(self._links)),
+            key=lambda index: (not self._links[index].ready.is_set(), load[index]),
+        )
+
+    def _worker_of(self, call_id: str) -> int:
+        placed = self._calls.get(call_id)
+        if placed is None:
+            raise MachineError(f"no media worker has call {call_id}")
+        return placed[0]
+
+    async def _ports(self, index: int, request: Request) -> Mapping[int, MediaAddress]:
+        ports = ports_from_json((await self._links[index].ask(request)).get("ports"))
+        return {number: MediaAddress(self._host, port, port + 1) for number, port in ports.items()}
+
+    async def _ask_keeper(self, recording_id: str, request: Request) -> dict[str, Any]:
+        """Ask whoever has the recording; all in turn if that is not known (any more)."""
+        known = self._recordings.get(recording_id)
+        if known is not None:
+            return await self._links[known].ask(request)
+        refusal = MachineError("there are no media workers")
+        for link in self._links:
+            try:
+                return await link.ask(request)
+            except MachineError as error:
+                refusal = error
+        raise refusal
+
+    def _abandon(self, index: int, call_id: str) -> None:
+        async def close() -> None:
+            with contextlib.suppress(MachineError):
+                await self._links[index].ask(Request(Op.CLOSE, call_id=call_id))
+
+        task = asyncio.create_task(close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _heed(self, event: WorkerEvent) -> None:
+        if event.kind is WorkerEventKind.ENDED:
+            self._recordings.pop(event.recording_id, None)
+        self._on_event(event)
+
+    def _learn(self, index: int, state: WorkerState) -> None:
+        """A worker was connected to: what it has is what counts, whatever was thought."""
+        had = {call_id for call_id, (worker, _) in self._calls.items() if worker == index}
+        has = {call.call_id: len(call.ports) for call in state.calls}
+        for call_id, streams in has.items():
+            self._calls[call_id] = (index, streams)
+        for capture in state.captures:
+            self._recordings[capture.recording_id] = index
+        if self._seen[index]:
+            self._on_event(WorkerEvent(WorkerEventKind.WORKER_BACK, worker=index))
+            for call_id in sorted(had - set(has)):
+                self._calls.pop(call_id, None)
+                self._on_event(
+                    WorkerEvent(WorkerEventKind.CALL_LOST, call_id=call_id, worker=index)
+                )
+        self._seen[index] = state.generation

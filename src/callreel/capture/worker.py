@@ -1,0 +1,348 @@
+"""The media worker's process: one loop over control connections, the supervisor and the sweep.
+
+Started as ``python -m callreel.capture.worker SETTINGS`` (see :mod:`callreel.capture.settings`)
+with a listening Unix socket in ``CALLREEL_LISTEN_FD`` and, under a supervisor, its socket in
+``CALLREEL_SUPERVISOR_FD``. Ends after one more sweep on SIGTERM or when the supervisor is gone;
+whatever was live then is taken over by the next worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from callreel.base.errors import CallreelError, MachineError, PeerError, UsageError
+from callreel.capture import handover
+from callreel.capture.handover import Keeper, Message, NoKeeper, Word
+from callreel.capture.protocol import (
+    FrameReader,
+    Op,
+    Request,
+    WorkerEvent,
+    WorkerEventKind,
+    datetime_of,
+    encode_frame,
+    error_to_json,
+    event_to_json,
+    instant_to_json,
+    ports_to_json,
+    request_from_json,
+    state_to_json,
+    stopped_to_json,
+)
+from callreel.capture.recorder import Recorder
+from callreel.capture.settings import (
+    GENERATION,
+    LISTEN_FD,
+    SUPERVISOR_FD,
+    WorkerSettings,
+    settings_from_argument,
+)
+
+_READ_BYTES = 64 * 1024
+_MAX_UNSENT_BYTES = 16 * 1024 * 1024
+_CALLS_AT_A_TIME = 16
+"""Calls swept before commands are looked at again."""
+_HANDOVER_TIMEOUT_S = 2.0
+_EX_CONFIG = 78
+
+_log = logging.getLogger("callreel.capture")
+
+
+class SupervisorKeeper:
+    """Leaves sockets and state with the supervisor."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def hold(self, key: str, blob: bytes, fds: Sequence[int]) -> None:
+        """Keep a state and its sockets."""
+        self._send(Message(Word.HOLD, key, blob, tuple(fds)))
+
+    def state(self, key: str, blob: bytes) -> None:
+        """Keep a newer state, with the sockets there are."""
+        self._send(Message(Word.STATE, key, blob))
+
+    def release(self, key: str) -> None:
+        """The sockets are closed for good."""
+        self._send(Message(Word.RELEASE, key))
+
+    def _send(self, message: Message) -> None:
+        try:
+            handover.send(self._sock, message)
+        except OSError as error:
+            # The recording itself goes on; what is lost is only its safety net.
+            _log.error("cannot leave call %s with the supervisor: %s", message.key, error)
+
+
+class _Client:
+    """One control connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.reader = FrameReader()
+        self.unsent = bytearray()
+
+
+class Worker:
+    """The loop.
+
+    ``listener`` is a listening Unix socket, ``supervisor`` the one to the supervisor if any.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        listener: socket.socket,
+        supervisor: socket.socket | None = None,
+        generation: int = 1,
+    ) -> None:
+        self._listener = listener
+        self._supervisor = supervisor
+        keeper: Keeper = NoKeeper() if supervisor is None else SupervisorKeeper(supervisor)
+        self._keeper = keeper
+        hard = _raise_file_limit()
+        self._recorder = Recorder(
+            settings,
+            on_event=self._tell,
+            keeper=keeper,
+            generation=generation,
+            fd_limit=hard,
+            socket_limit=(hard - 256) // max(1, settings.workers),
+        )
+        self._clients: dict[int, _Client] = {}
+        self._selector = selectors.DefaultSelector()
+        self._stopping = False
+
+    def run(self) -> None:
+        """Until SIGTERM, or until the supervisor is gone."""
+        waker, signalled = socket.socketpair()
+        waker.setblocking(False)
+        signalled.setblocking(False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.set_wakeup_fd(waker.fileno())
+        self._selector.register(signalled, selectors.EVENT_READ, self._stop)
+        self._listener.setblocking(False)
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        if self._supervisor is not None:
+            self._take_over(self._supervisor)
+            self._selector.register(self._supervisor, selectors.EVENT_READ, self._heed_supervisor)
+        gc.freeze()
+        try:
+            while not self._stopping:
+                self._turn()
+        finally:
+            signal.set_wakeup_fd(-1)
+        self._recorder.shut_down()
+
+    def _turn(self) -> None:
+        more = self._recorder.sweep(time.monotonic_ns(), calls=_CALLS_AT_A_TIME)
+        due_ns = self._recorder.next_due_ns()
+        timeout: float | None = None
+        if more:
+            timeout = 0
+        elif due_ns is not None:
+            timeout = max(0, due_ns - time.monotonic_ns()) / 1e9
+        for key, events in self._selector.select(timeout):
+            if isinstance(key.data, _Client):
+                self._serve(key.data, events)
+            else:
+                key.data()
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    # Supervisor
+
+    def _take_over(self, supervisor: socket.socket) -> None:
+        """What a former worker left: all of it comes before anything else is done."""
+        supervisor.settimeout(_HANDOVER_TIMEOUT_S)
+        while True:
+            try:
+                message = handover.receive(supervisor)
+            except TimeoutError:
+                _log.error("the supervisor does not say what is held")
+                return
+            except (OSError, ValueError) as error:
+                _log.error("a call was lost on its way from the supervisor: %s", error)
+                continue
+            if message is None:
+                self._stopping = True
+                return
+            if message.word is Word.THAT_IS_ALL:
+                return
+            try:
+                self._recorder.take_over(message.key, message.blob, message.fds)
+            except ValueError as error:
+                _log.error("%s", error)
+                self._keeper.release(message.key)
+
+    def _heed_supervisor(self) -> None:
+        assert self._supervisor is not None
+        try:
+            gone = handover.receive(self._supervisor) is None
+        except (OSError, ValueError):
+            gone = True
+        if gone:
+            _log.error("the supervisor is gone")
+            self._stopping = True
+
+    # Control connections
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError as error:
+            _log.error("cannot take a control connection: %s", error)
+            return
+        sock.setblocking(False)
+        client = _Client(sock)
+        self._clients[sock.fileno()] = client
+        self._selector.register(sock, selectors.EVENT_READ, client)
+
+    def _serve(self, client: _Client, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self._send(client, b"")
+        if not events & selectors.EVENT_READ or client.sock.fileno() < 0:
+            return
+        try:
+            data = client.sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(client)
+            return
+        try:
+            for frame in client.reader.feed(data):
+                self._send(client, encode_frame(self._answer(frame)))
+        except PeerError as error:
+            _log.error("a control connection is closed for %s", error)
+            self._drop(client)
+
+    def _answer(self, frame: dict[str, Any]) -> dict[str, Any]:
+        number = frame.get("id")
+        if not isinstance(number, int):
+            raise PeerError("a frame that is no request")
+        try:
+            return {"id": number, "ok": self._do(request_from_json(frame))}
+        except CallreelError as error:
+            return {"id": number, **error_to_json(error)}
+        except OSError as error:
+            return {"id": number, **error_to_json(MachineError(str(error)))}
+
+    def _do(self, request: Request) -> dict[str, Any]:
+        recorder = self._recorder
+        match request.op:
+            case Op.OPEN:
+                return {"ports": ports_to_json(recorder.open(request.call_id, request.streams))}
+            case Op.UPDATE:
+                return {"ports": ports_to_json(recorder.update(request.call_id, request.streams))}
+            case Op.CLOSE:
+                recorder.close(request.call_id)
+                return {}
+            case Op.START:
+                instant = recorder.start(request.recording_id, request.call_id, request.tracks)
+                return instant_to_json(datetime_of(instant.wall_ns))
+            case Op.PAUSE:
+                instant = recorder.pause(request.recording_id, request.behavior)
+                return instant_to_json(datetime_of(instant.wall_ns))
+            case Op.RESUME:
+                instant = recorder.resume(request.recording_id)
+                return instant_to_json(datetime_of(instant.wall_ns))
+            case Op.STOP:
+                return stopped_to_json(recorder.stop(request.recording_id))
+            case Op.LIST:
+                return state_to_json(recorder.state(os.getpid()))
+            case Op.PING:
+                return {}
+
+    def _tell(self, event: WorkerEvent) -> None:
+        if event.kind is WorkerEventKind.WRITE_FAILED:
+            _log.error("recording %s: %s", event.recording_id, event.data.get("message"))
+        frame = encode_frame(event_to_json(event))
+        for client in list(self._clients.values()):
+            self._send(client, frame)
+
+    def _send(self, client: _Client, frame: bytes) -> None:
+        client.unsent += frame
+        try:
+            sent = client.sock.send(client.unsent) if client.unsent else 0
+            del client.unsent[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._drop(client)
+            return
+        if len(client.unsent) > _MAX_UNSENT_BYTES:
+            _log.error("a control connection is closed: it does not read what it asked for")
+            self._drop(client)
+            return
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.unsent else 0)
+        if self._selector.get_key(client.sock).events != events:
+            self._selector.modify(client.sock, events, client)
+
+    def _drop(self, client: _Client) -> None:
+        fd = client.sock.fileno()
+        if self._clients.pop(fd, None) is None:
+            return
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(client.sock)
+        client.sock.close()
+
+
+def _raise_file_limit() -> int:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        hard = 1 << 20
+    if soft < hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return min(soft, 1 << 20)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a worker; the process's exit status."""
+    logging.basicConfig(
+        level=logging.INFO, format="callreel worker %(process)d: %(message)s", stream=sys.stderr
+    )
+    try:
+        if len(arguments) != 1:
+            raise UsageError("want one argument, the settings")
+        settings = settings_from_argument(arguments[0])
+        if LISTEN_FD not in os.environ:
+            raise UsageError(f"want a listening socket in {LISTEN_FD}")
+        listener = socket.socket(fileno=int(os.environ[LISTEN_FD]))
+        supervisor = None
+        if SUPERVISOR_FD in os.environ:
+            supervisor = socket.socket(fileno=int(os.environ[SUPERVISOR_FD]))
+        worker = Worker(
+            settings,
+            listener=listener,
+            supervisor=supervisor,
+            generation=int(os.environ.get(GENERATION, "1")),
+        )
+    except (UsageError, OSError, ValueError) as error:
+        _log.error("%s", error)
+        return _EX_CONFIG
+    worker.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
