@@ -114,6 +114,17 @@ class CallbackMethod(Enum):
     POST = "POST"
 
 
+class DeliveryState(Enum):
+    """Where an owed webhook stands."""
+
+    PENDING = "pending"
+    """A try is due, now or later."""
+    DELIVERED = "delivered"
+    """The receiver answered 2xx."""
+    FAILED = "failed"
+    """The schedule has ended, the receiver said 410, or it can never be sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Callback:
     """Where, how and about what a program wants to be told."""

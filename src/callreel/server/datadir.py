@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import secrets
 from dataclasses import dataclass
@@ -44,6 +45,21 @@ class DataDir:
     def scratch(self) -> Path:
         """Files being rendered; emptied at start."""
         return self.root / "scratch"
+
+    @property
+    def state_file(self) -> Path:
+        """Where a running server says how it is reached, JSON."""
+        return self.root / "server.json"
+
+    def write_state(self, state: dict[str, object]) -> None:
+        """Say how the server is reached. Appears whole."""
+        fresh = self.state_file.with_suffix(".new")
+        fresh.write_text(json.dumps(state))
+        fresh.rename(self.state_file)
+
+    def remove_state(self) -> None:
+        """The server is down."""
+        self.state_file.unlink(missing_ok=True)
 
     def prepare(self) -> bytes:
         """Make what is missing; returns the server's key.

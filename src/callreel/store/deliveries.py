@@ -6,27 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 from typing import Any
 
 from sqlalchemy import Row, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from callreel.calls.model import CallbackMethod
+from callreel.calls.model import CallbackMethod, DeliveryState
 from callreel.store.schema import deliveries, delivery_attempts
 from callreel.store.seal import Seal
-
-MAX_WAIT_ATTEMPTS = 3
-"""A terminal event waits for at most this many attempts of the one before it (contract §12.3)."""
-
-
-class DeliveryState(Enum):
-    """Where an owed webhook stands."""
-
-    PENDING = "pending"
-    DELIVERED = "delivered"
-    FAILED = "failed"
-    """The schedule has ended, or the receiver said 410: no further try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +87,7 @@ async def add(connection: AsyncConnection, seal: Seal, delivery: OwedDelivery) -
     )
 
 
-def _ready() -> Any:
+def _ready(hold_tries: int) -> Any:
     """Whether the delivery that this one waits for is settled, or has been tried enough."""
     before = deliveries.alias()
     waiting = (
@@ -108,7 +95,7 @@ def _ready() -> Any:
         .where(
             before.c.id == deliveries.c.after,
             before.c.state == DeliveryState.PENDING.value,
-            before.c.attempts < MAX_WAIT_ATTEMPTS,
+            before.c.attempts < hold_tries,
         )
         .exists()
     )
@@ -116,15 +103,18 @@ def _ready() -> Any:
 
 
 async def due(
-    connection: AsyncConnection, seal: Seal, now: datetime, *, limit: int
+    connection: AsyncConnection, seal: Seal, now: datetime, *, limit: int, hold_tries: int
 ) -> Sequence[OwedDelivery]:
-    """Deliveries whose next attempt is due and that wait for no other, the longest due first."""
+    """Deliveries whose next attempt is due and that wait for no other, the longest due first.
+
+    One waits for the delivery ``after`` until that is settled, or was tried ``hold_tries`` times.
+    """
     found = await connection.execute(
         select(deliveries)
         .where(
             deliveries.c.state == DeliveryState.PENDING.value,
             deliveries.c.next_at <= now,
-            _ready(),
+            _ready(hold_tries),
         )
         .order_by(deliveries.c.next_at, deliveries.c.id)
         .limit(limit)
@@ -132,11 +122,11 @@ async def due(
     return [_delivery(row, seal) for row in found]
 
 
-async def next_due_at(connection: AsyncConnection) -> datetime | None:
+async def next_due_at(connection: AsyncConnection, *, hold_tries: int) -> datetime | None:
     """When the next attempt of any delivery that waits for no other is due."""
     value: datetime | None = await connection.scalar(
         select(func.min(deliveries.c.next_at)).where(
-            deliveries.c.state == DeliveryState.PENDING.value, _ready()
+            deliveries.c.state == DeliveryState.PENDING.value, _ready(hold_tries)
         )
     )
     return value

@@ -1,0 +1,45 @@
+# callreel: `make demo` and `make test` need only Python 3.11, make and a network.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.callreel-ready
+ARGS ?=
+
+.PHONY: help demo test serve lint bench clean
+
+help: ## Show this help
+	@echo "make demo    set up, then record a real call end to end (under a minute)"
+	@echo "make test    set up, then run the test suite"
+	@echo "make serve   set up, then run the server (ARGS=\"--http 0.0.0.0:8080\" adds options)"
+	@echo "make lint    ruff, mypy --strict and the import rules"
+	@echo "make bench   measure capture, rendering and 200 calls at once"
+	@echo "make clean   remove the environment and what runs left behind"
+
+$(STAMP): requirements.lock pyproject.toml scripts/bootstrap.sh
+	@PYTHON="$(PYTHON)" sh scripts/bootstrap.sh "$(VENV)"
+	@touch $@
+
+demo: $(STAMP) ## The first minute
+	@$(BIN)/callreel demo $(ARGS)
+
+test: $(STAMP) ## The whole suite
+	@echo "==> running the tests"
+	@$(BIN)/python -m pytest $(ARGS)
+
+serve: $(STAMP) ## The server, on its defaults
+	@$(BIN)/callreel serve $(ARGS)
+
+lint: $(STAMP) ## What a change must pass besides the tests
+	@echo "==> ruff"
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@echo "==> mypy --strict"
+	@$(BIN)/mypy
+	@echo "==> import rules"
+	@$(BIN)/lint-imports
+
+bench: $(STAMP) ## Figures of this machine, each beside a floor or a peer
+	@$(BIN)/python -m bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo-output

@@ -1,0 +1,413 @@
+"""The control process: signalling, API, webhooks and scheduling on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import ipaddress
+import json
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from callreel.api.app import ApiServices, create_app
+from callreel.base.errors import CallreelError, MachineError, UsageError
+from callreel.base.ids import parse_id
+from callreel.calls.model import Account
+from callreel.capture.client import WorkerPool
+from callreel.capture.protocol import WorkerEvent, WorkerEventKind
+from callreel.delivery.address import AddressPolicy
+from callreel.delivery.sender import Sender
+from callreel.delivery.worker import DeliveryLoop
+from callreel.mediastore import MediaStore
+from callreel.render.pool import RenderPool
+from callreel.server.banner import banner
+from callreel.server.datadir import DataDir
+from callreel.server.health import Health
+from callreel.server.outbox import StoreOutbox
+from callreel.server.rendering import PoolRenderer
+from callreel.server.settings import PeerSettings, RecordPolicy, Settings, load_settings
+from callreel.server.syncer import Syncer
+from callreel.server.system import RandomIds, SystemClock
+from callreel.service.accounts import AccountService, Bootstrap
+from callreel.service.calls import CallService
+from callreel.service.context import Context
+from callreel.service.finishing import FinishingService
+from callreel.service.media import MediaService
+from callreel.service.recordings import RecordingService
+from callreel.service.recovery import recover
+from callreel.signalling.peers import Peer, PeerDirectory
+from callreel.signalling.recording_server import RecordingServer
+from callreel.signalling.user_agent import UserAgent
+from callreel.store.database import Database
+from callreel.store.seal import Seal
+
+log = logging.getLogger(__name__)
+
+EX_CONFIG = 78
+LIFELINE_FD = "CALLREEL_LIFELINE_FD"
+SHUTDOWN = "the server is shutting down"
+
+
+class _Http(uvicorn.Server):
+    """uvicorn without its own signal handlers: shutting down is ours to order."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Control:
+    """Everything wired together, from settings to a running server."""
+
+    def __init__(self, settings: Settings, runtime: Path) -> None:
+        self._settings = settings
+        self._runtime = runtime
+        self._data = DataDir(settings.data.absolute())
+        self._stop = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._signalling: RecordingServer | None = None
+
+    def stop(self) -> None:
+        """Begin the orderly end of :meth:`run`."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until stopped; then end calls and recordings, finish them, and return."""
+        settings, data = self._settings, self._data
+        clock, ids = SystemClock(), RandomIds()
+        async with AsyncExitStack() as stack:
+            key = data.prepare()
+            url = settings.database_url or f"sqlite:///{data.database}"
+            database = Database(url, Seal(key))
+            stack.push_async_callback(database.close)
+            await asyncio.to_thread(database.migrate)
+            for left in data.scratch.glob("*"):
+                with contextlib.suppress(OSError):
+                    left.unlink()
+
+            media_host = settings.public_address or _reachable(settings.sip_address[0])
+            workers = WorkerPool(
+                [self._runtime / f"worker-{index}.sock" for index in range(settings.worker_count)],
+                on_event=self._worker_event,
+                advertised_host=media_host,
+            )
+            await stack.enter_async_context(workers)
+
+            http_socket = _bind_tcp(settings.http_address)
+            stack.callback(http_socket.close)
+            http_host, http_port = http_socket.getsockname()[:2]
+            http_url = f"http://{_url_host(_reachable(http_host))}:{http_port}"
+
+            sender = await stack.enter_async_context(
+                Sender(
+                    clock,
+                    policy=AddressPolicy(deny_private=not settings.webhook_private_addresses),
+                )
+            )
+            deliveries = DeliveryLoop(
+                StoreOutbox(database), sender, clock, jitter=random.SystemRandom().random
+            )
+            context = Context(
+                database=database,
+                media=workers,
+                clock=clock,
+                ids=ids,
+                public_url=settings.public_url or http_url,
+                delivery_owed=deliveries.notify,
+            )
+            pool = RenderPool(settings.render_worker_count)
+            stack.push_async_callback(pool.close)
+            renderer = PoolRenderer(pool, data, silence_dbfs=settings.silence_dbfs)
+            media_store = MediaStore.from_url(settings.media_url or str(data.media))
+            finishing = FinishingService(context, renderer, media_store)
+            recordings = RecordingService(context, finishing.enqueue)
+            calls = CallService(context, recordings)
+            accounts = AccountService(context)
+            account, is_new = await accounts.ensure_first(
+                Bootstrap(settings.bootstrap_account_sid, settings.bootstrap_auth_token)
+            )
+            await recover(context, calls, recordings, finishing)
+
+            peers = PeerDirectory(await _peers(settings, account, accounts))
+            signalling = RecordingServer(
+                peers=peers,
+                media=workers,
+                accounts=accounts,
+                calls=calls,
+                recordings=recordings,
+                clock=clock,
+                ids=ids,
+            )
+            calls.control = self._signalling = signalling
+            agent = UserAgent(
+                clock=clock,
+                ids=ids,
+                handler=signalling,
+                public_host=settings.public_address,
+                may_speak=peers.may_speak,
+                refusal_status=None if settings.refuse_silently else 403,
+            )
+            signalling.agent = agent
+            stack.push_async_callback(agent.close)
+            sip_host, sip_port = await _listen_sip(agent, settings.sip_address)
+
+            health = Health()
+            health.add("database", database.ping)
+            health.add("workers", lambda: _workers_up(workers))
+            health.add("sip", lambda: _sip_up(agent))
+            app = create_app(
+                ApiServices(
+                    accounts=accounts,
+                    calls=calls,
+                    recordings=recordings,
+                    media=MediaService(renderer, media_store, data.scratch),
+                    health=health.check,
+                ),
+                public_url=context.public_url,
+                media_auth=settings.media_auth,
+            )
+            await stack.enter_async_context(_http(app, http_socket))
+            await stack.enter_async_context(_running(deliveries.run(), "deliveries"))
+            syncer = Syncer(data.journals, lambda: len(signalling) > 0)
+            await stack.enter_async_context(_running(syncer.run(), "syncer"))
+
+            sip_uri = f"sip:{_url_host(settings.public_address or _reachable(sip_host))}:{sip_port}"
+            data.write_state({"pid": os.getpid(), "http_url": http_url, "sip_uri": sip_uri})
+            stack.callback(data.remove_state)
+            shown_token = account.auth_token if is_new else None
+            sys.stdout.write(banner(account, shown_token, http_url, sip_uri, settings))
+            sys.stdout.flush()
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(50_000, 20, 20)
+
+            await self._stop.wait()
+            log.info("stopping: ending %d calls", len(signalling))
+            signalling.refuse_new()
+            await calls.hang_up_all(reason=SHUTDOWN)
+            await self._drain(finishing, deliveries, database)
+
+    async def _drain(
+        self, finishing: FinishingService, deliveries: DeliveryLoop, database: Database
+    ) -> None:
+        """Let what is owed be done within the time that a shutdown may take."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.shutdown_seconds
+        if not await finishing.drain(self._settings.shutdown_seconds):
+            log.warning("%d recordings are left to the next start", finishing.waiting)
+        deliveries.notify()
+        outbox = StoreOutbox(database)
+        while loop.time() < deadline:
+            due = await outbox.next_due_at()
+            if not deliveries.in_flight and (due is None or due > SystemClock().now()):
+                break
+            await asyncio.sleep(0.05)
+        deliveries.stop()
+        await finishing.close()
+
+    def _worker_event(self, event: WorkerEvent) -> None:
+        """What the workers report unasked."""
+        about = event.recording_id or event.call_id or f"worker {event.worker}"
+        quiet = event.kind in (WorkerEventKind.LATCHED, WorkerEventKind.WORKER_BACK)
+        log.log(
+            logging.INFO if quiet else logging.WARNING,
+            "%s: %s %s",
+            about,
+            event.kind.value,
+            dict(event.data) or "",
+        )
+        if event.kind is WorkerEventKind.CALL_LOST and self._signalling is not None:
+            lost = self._signalling.hang_up(event.call_id, reason="a media worker lost the call")
+            task = asyncio.get_running_loop().create_task(_quietly(lost))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+
+async def _quietly(work: Any) -> None:
+    try:
+        await work
+    except CallreelError as error:
+        log.error("%s", error)
+
+
+async def _workers_up(workers: WorkerPool) -> None:
+    if not workers.healthy:
+        raise MachineError("a media worker is away")
+
+
+async def _sip_up(agent: UserAgent) -> None:
+    if not agent.is_listening:
+        raise MachineError("SIP is not listening")
+
+
+async def _peers(settings: Settings, first: Account, accounts: AccountService) -> list[Peer]:
+    """The configured peers, and this machine itself. Raises ``UsageError``."""
+    peers = [await _peer(one, first, accounts) for one in settings.peers]
+    if settings.accept_loopback:
+        peers.append(
+            Peer(
+                name="loopback",
+                networks=(ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")),
+                account_id=first.id,
+                record=settings.loopback_record.request,
+                our_side=None,
+            )
+        )
+    return peers
+
+
+async def _peer(one: PeerSettings, first: Account, accounts: AccountService) -> Peer:
+    account = first
+    if one.account_sid is not None:
+        found = await accounts.get(parse_id(one.account_sid) or "")
+        if found is None:
+            raise UsageError(f"peer {one.name}: there is no account {one.account_sid}")
+        account = found
+    return Peer(
+        name=one.name,
+        networks=tuple(ipaddress.ip_network(text, strict=False) for text in one.addresses),
+        account_id=account.id,
+        record=RecordPolicy(one.record).request,
+        our_side=one.our_side,
+    )
+
+
+async def _listen_sip(agent: UserAgent, address: tuple[str, int]) -> tuple[str, int]:
+    """UDP and TCP on the same port; where any will do, one that is free for both."""
+    host, port = address
+    for _ in range(20):
+        local = await agent.listen_tcp(host, port)
+        try:
+            return await agent.listen_udp(host, local[1])
+        except MachineError:
+            if port:
+                raise
+    raise MachineError("no port is free for SIP over both UDP and TCP")
+
+
+@asynccontextmanager
+async def _http(app: Any, listening: socket.socket) -> AsyncIterator[None]:
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=5,
+        server_header=False,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    server = _Http(config)
+    task = asyncio.create_task(server.serve(sockets=[listening]), name="http")
+    try:
+        while not server.started and not task.done():
+            await asyncio.sleep(0.01)
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+@asynccontextmanager
+async def _running(work: Any, name: str) -> AsyncIterator[None]:
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _bind_tcp(address: tuple[str, int]) -> socket.socket:
+    host, port = address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise UsageError(
+            f"the API cannot listen on {host}:{port}: {error.strerror}; choose with --http"
+        ) from None
+    listening.listen(1024)
+    return listening
+
+
+def _reachable(host: str) -> str:
+    """An address to tell others where ``host`` is what was bound: of all, one that is routed."""
+    if host not in ("0.0.0.0", "::"):
+        return host
+    family = socket.AF_INET6 if host == "::" else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:  # connecting a datagram socket sends nothing
+            probe.connect(("192.0.2.1" if family == socket.AF_INET else "2001:db8::1", 9))
+            found: str = probe.getsockname()[0]
+        except OSError:
+            return "127.0.0.1" if family == socket.AF_INET else "::1"
+    return found
+
+
+def _url_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+async def _serve(settings: Settings, runtime: Path) -> None:
+    control = Control(settings, runtime)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, control.stop)
+    if LIFELINE_FD in os.environ:
+        lifeline = int(os.environ[LIFELINE_FD])
+        os.set_blocking(lifeline, False)
+        loop.add_reader(lifeline, _on_lifeline, loop, lifeline, control)
+    await control.run()
+
+
+def _on_lifeline(loop: asyncio.AbstractEventLoop, lifeline: int, control: Control) -> None:
+    """The lifeline is only ever readable because the supervisor is gone."""
+    with contextlib.suppress(BlockingIOError):
+        if not os.read(lifeline, 4096):
+            loop.remove_reader(lifeline)
+            log.error("the supervisor is gone: stopping")
+            control.stop()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the control process; its exit status."""
+    told = json.loads(arguments[0])
+    config = Path(told["config"]) if told["config"] else None
+    try:
+        settings = load_settings(config, told["options"])
+        logging.basicConfig(
+            level=settings.log_level.upper(),
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+            stream=sys.stderr,
+        )
+        for chatty in ("httpx", "httpcore", "alembic", "uvicorn"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, Path(told["runtime"])))
+    except UsageError as error:
+        sys.stderr.write(f"callreel: {error}\n")
+        return EX_CONFIG
+    except MachineError as error:
+        sys.stderr.write(f"callreel: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
