@@ -311,6 +311,28 @@ async def test_what_cannot_be_recorded_is_not_sent_again_meanwhile(
     assert "cannot be recorded" in caplog.text
 
 
+async def test_what_ends_while_the_outbox_is_read_is_not_sent_again() -> None:
+    class Slow(MemoryOutbox):
+        async def due(self, now: datetime, limit: int) -> Sequence[Delivery]:
+            found = await super().due(now, limit)
+            if self.reads == 2:  # read while "d" is under way, told when it has ended
+                await self.recorded.wait()
+                await asyncio.sleep(0.05)
+            return found
+
+    outbox, clock = Slow(), MovedClock()
+    async with WebhookReceiver() as receiver:
+        receiver.default = Answer(delay_s=0.1)
+        outbox.add(delivery("d", receiver.url))
+        async with running(outbox, clock) as loop:
+            await receiver.wait_for("completed")
+            loop.notify()
+            await outbox.settled("d")
+            await asyncio.sleep(0.2)
+        assert outbox.reads >= 3
+        assert len(receiver.received) == 1
+
+
 async def test_a_fault_of_ours_costs_nobody_an_event(caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
         def __init__(self) -> None:

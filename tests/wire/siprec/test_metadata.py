@@ -302,28 +302,9 @@ def test_merging_twice_is_merging_once(old: Recording, new: Recording) -> None:
 
 
 TOKENS = st.sampled_from(
-    [
-        "<",
-        ">",
-        "/",
-        "recording",
-        "participant",
-        "&",
-        "",
-        "&amp;",
-        "<!--",
-        "]]>",
-        "<![CDATA[",
-        "<recording>",
-        "</recording>",
-        "<send>",
-        "</send>",
-        "<!DOCTYPE",
-        "xmlns:a='b'",
-        "a:",
-        "x",
-        "id='1'",
-    ]
+    ["<", ">", "/", "recording", "participant", "&", " ", "&amp;", "<!--", "]]>", "<![CDATA["]
+) | st.sampled_from(
+    ["<recording>", "</recording>", "<send>", "</send>", "<!DOCTYPE", "xmlns:a='b'", "a:", "id='1'"]
 )
 
 
