@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-
 from fastapi import Request
 
 from callreel.api.codes import Code
 from callreel.api.errors import ApiError
 from callreel.base.ids import parse_id
 from callreel.calls.model import Account
-from callreel.service.accounts import AccountService
+from callreel.service.accounts import AccountService, basic_credentials
 
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="callreel", charset="UTF-8"'}
-
-
-def basic_credentials(header: str | None) -> tuple[str, str] | None:
-    """User and password of an ``Authorization`` header, or None if it is not HTTP Basic."""
-    scheme, _, encoded = (header or "").partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        user, colon, password = (
-            base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
-        )
-    except (binascii.Error, ValueError):
-        return None
-    return (user, password) if colon else None
 
 
 def unauthorized(hint: str = "") -> ApiError:

@@ -27,6 +27,7 @@ from callreel.base.ids import parse_id
 from callreel.calls.model import Account
 from callreel.capture.client import WorkerPool
 from callreel.capture.protocol import WorkerEvent, WorkerEventKind
+from callreel.console.app import create_console
 from callreel.delivery.address import AddressPolicy
 from callreel.delivery.sender import Sender
 from callreel.delivery.worker import DeliveryLoop
@@ -178,6 +179,7 @@ class Control:
                 public_url=context.public_url,
                 media_auth=settings.media_auth,
             )
+            app.mount("/console", create_console(accounts, calls, recordings))
             await stack.enter_async_context(_http(app, http_socket))
             await stack.enter_async_context(_running(deliveries.run(), "deliveries"))
             syncer = Syncer(data.journals, lambda: len(signalling) > 0)
@@ -311,8 +313,6 @@ async def _http(app: Any, listening: socket.socket) -> AsyncIterator[None]:
     server = _Http(config)
     task = asyncio.create_task(server.serve(sockets=[listening]), name="http")
     try:
-        while not server.started and not task.done():
-            await asyncio.sleep(0.01)
         yield
     finally:
         server.should_exit = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 from dataclasses import dataclass
 
@@ -31,6 +33,20 @@ def dialect_of(account_sid: str) -> Dialect | None:
     if "-" in account_sid:
         return Dialect.SIGNALWIRE
     return Dialect.TWILIO if account_sid.startswith("AC") else None
+
+
+def basic_credentials(header: str | None) -> tuple[str, str] | None:
+    """User and password of an ``Authorization`` header, or None if it is not HTTP Basic."""
+    scheme, _, encoded = (header or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        user, colon, password = (
+            base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+        )
+    except (binascii.Error, ValueError):
+        return None
+    return (user, password) if colon else None
 
 
 class AccountService:
