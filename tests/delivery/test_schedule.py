@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, strategies as st
 
-from callreel.delivery.model import DeliveryState, Outcome, Result
+from callreel.calls.model import DeliveryState
+from callreel.delivery.model import Outcome, Result
 from callreel.delivery.schedule import (
     GIVE_UP_AFTER_S,
     PAUSES_S,

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from callreel.calls.model import CallbackMethod
-from callreel.delivery.model import Delivery, DeliveryState, Outcome, Result
+from callreel.calls.model import CallbackMethod, DeliveryState
+from callreel.delivery.model import Delivery, Outcome, Result
 from callreel.delivery.request import PreparedRequest
 from callreel.delivery.schedule import is_held
 from callreel.delivery.sender import Sender

@@ -1,4 +1,3 @@
-# ruff: noqa: ASYNC240 - a test may wait for its own small files
 """What only a folder can be asked: durability, permissions, other filesystems, full disks."""
 
 from __future__ import annotations

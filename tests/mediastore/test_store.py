@@ -1,4 +1,3 @@
-# ruff: noqa: ASYNC240 - a test may wait for its own small files
 """The media store: one suite for a folder, memory and, where there is one, S3."""
 
 from __future__ import annotations

@@ -10,17 +10,6 @@ from enum import Enum
 from callreel.calls.model import CallbackMethod
 
 
-class DeliveryState(Enum):
-    """Where an owed webhook stands."""
-
-    PENDING = "pending"
-    """A try is due, now or later."""
-    DELIVERED = "delivered"
-    """The receiver answered 2xx."""
-    FAILED = "failed"
-    """The schedule has ended, the receiver said 410, or it can never be sent."""
-
-
 class Result(Enum):
     """What came of one try, in a word."""
 

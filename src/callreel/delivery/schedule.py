@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from callreel.delivery.model import DeliveryState, Outcome, Result
+from callreel.calls.model import DeliveryState
+from callreel.delivery.model import Outcome, Result
 
 QUICK_PAUSES_S = (5.0, 20.0)
 """After the first and second try. With two time-outs of 15 s the third starts at 55 s."""

@@ -17,8 +17,8 @@ from typing import Protocol
 
 from callreel.base.clock import Clock
 from callreel.base.errors import PeerError
-from callreel.calls.model import CallbackEvent
-from callreel.delivery.model import Delivery, DeliveryState, Outcome, Result
+from callreel.calls.model import CallbackEvent, DeliveryState
+from callreel.delivery.model import Delivery, Outcome, Result
 from callreel.delivery.request import PreparedRequest, Timeouts, prepare
 from callreel.delivery.schedule import Decision, decide
 
