@@ -1,0 +1,607 @@
+"""Where on a recording's time axis each packet belongs. Pure.
+
+Three clocks meet here and are never mixed. *Media time* is the sender's: RTP timestamps, in ticks.
+*Arrival time* is ours: nanoseconds since the recording began. The axis is arrival time; a packet
+is put on it by its media time, plus the *delay* of its stretch. A packet's delay is its arrival
+minus its media time; the delay of a stretch, a function of media time, is the line under all of
+those: the **earliest-arrival line**. A packet on the line begins at its arrival.
+
+A renderer goes over a journal twice. The first time :class:`Survey` notes the smallest delay of
+each second, from which :meth:`Survey.lines` draws the lines; the second time :class:`Placer` puts
+each packet in its place. Both cut a stream into stretches with the same :class:`Sequencer`.
+
+- A **stretch** is a run of one SSRC whose timestamps do not jump. A jump is a leap of media time
+  that the sequence numbers do not explain and that arrival time does not follow. Silence
+  suppression is followed by arrival time; a stalled network is explained by sequence numbers.
+- The line never rises or falls faster than a bad clock drifts (:data:`MAX_DRIFT_PPM`), unless the
+  media itself was held up or leapt for good: then it steps.
+- What is placed follows the line in steps: small ones in gaps and silence
+  (:data:`LOOSE_NS`), else when it is further off than :data:`TIGHT_NS`. Two legs, each off by
+  that much and opposite, are still well within 20 ms.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+NS = 1_000_000_000
+
+JUMP_NS = 500_000_000
+"""Media time that leaps by more than this, unexplained, begins a new stretch."""
+STEP_NS = 40_000_000
+"""The line steps where delays change by more than this and stay changed."""
+STEP_HOLD_NS = 10 * NS
+"""For how long they must stay changed; and how far back "before" reaches."""
+LOOK_NS = 30 * NS
+"""How far to either side a packet bears on the line."""
+MAX_DRIFT_PPM = 1000
+"""Sound cards stay within 200; what drifts faster is followed all the same, later."""
+LOOSE_NS = 2_000_000
+"""In a gap or in silence, what is off the line by more than this is put back on it."""
+TIGHT_NS = 6_000_000
+"""What is off the line by more than this is put back on it anywhere."""
+
+_HELD_UP_NS = 60_000_000
+_SKIPPED_NS = 40_000_000
+_CELLS_PER_S = 10
+_RESTART = 1000
+_LANES = 16
+_RECENT = 8192
+_MAX_STRETCHES = 4096
+_UP, _SKIP = 1, 2
+
+Int64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Packets of one stream in order of arrival, all of one span between pauses."""
+
+    span: int
+    """0 up to the first pause, 1 up to the second …"""
+    arrival_ns: Int64
+    """Arrival time since the recording began; int64[n]."""
+    sequence: NDArray[np.uint16]
+    """As received; uint16[n]."""
+    timestamp: NDArray[np.uint32]
+    """As received; uint32[n]."""
+    ssrc: NDArray[np.uint32]
+    """As received; uint32[n]."""
+    ticks: Int64
+    """Media time that each packet's audio lasts; 0 for what is no audio. int64[n]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Audio packets of one stretch, in order of sequence numbers."""
+
+    stretch: int
+    """Numbered through the stream."""
+    span: int
+    """Of the batch."""
+    index: Int64
+    """Rows of the batch; int64[n]."""
+    media: Int64
+    """Media time, unwrapped; ticks, int64[n]."""
+    ticks: Int64
+    """What each lasts; int64[n]."""
+    delay_ns: Int64
+    """Arrival minus media time; int64[n]."""
+    after_gap: Bools
+    """Whether media time is missing before it; bool[n]."""
+    flags: NDArray[np.uint8]
+    """Where the line may step: 1 held up, 2 media time skipped; uint8[n]."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the sequence numbers of a stream tell."""
+
+    received: int = 0
+    """Packets that arrived, duplicates among them."""
+    duplicated: int = 0
+    """Of those, how many were there already."""
+    reordered: int = 0
+    """How many came after a packet sent later."""
+    ssrc_changes: int = 0
+    """How often the source changed."""
+    jumps: int = 0
+    """How often the timestamps jumped within one source."""
+    ssrcs: list[int] = field(default_factory=list)
+    """The sources, in order of appearance, the first so many."""
+    deviation_ns: int = 0
+    """Sum of the changes of delay between packets sent one after the other."""
+    deviations: int = 0
+    """How many were summed."""
+    closed_expected: int = 0
+    """Packets that should have come, of the runs that are over."""
+
+
+class _Lane:
+    """What is known of one SSRC."""
+
+    __slots__ = (
+        "base",
+        "delay_ns",
+        "extended",
+        "has_audio",
+        "highest",
+        "media",
+        "media_extended",
+        "recent",
+        "span",
+        "stretch",
+        "ticks",
+        "timestamp",
+    )
+
+    def __init__(self, span: int) -> None:
+        self.span = span
+        self.extended = -1
+        self.base = self.highest = 0
+        self.recent: Int64 = np.zeros(0, np.int64)
+        self.has_audio = False
+        self.stretch = -1
+        self.media = self.media_extended = self.delay_ns = self.ticks = self.timestamp = 0
+
+    def expected(self) -> int:
+        return self.highest - self.base + 1 if self.extended >= 0 else 0
+
+
+class Sequencer:
+    """Unwraps one stream's sequence numbers and timestamps, and cuts it into stretches."""
+
+    def __init__(self, clock_hz: int) -> None:
+        self.clock_hz = clock_hz
+        self.counts = Counts()
+        self._lanes: OrderedDict[int, _Lane] = OrderedDict()
+        self._last_ssrc = -1
+        self._stretches = 0
+
+    def expected(self) -> int:
+        """How many packets should have come, by the sequence numbers, so far."""
+        return self.counts.closed_expected + sum(lane.expected() for lane in self._lanes.values())
+
+    def lost(self) -> int:
+        """How many of those did not."""
+        return max(0, self.expected() - self.counts.received + self.counts.duplicated)
+
+    def runs(self, batch: Batch) -> Iterator[Run]:
+        """The audio of a batch, cut into stretches. Duplicates are left out."""
+        n = len(batch.sequence)
+        if n == 0:
+            return
+        self.counts.received += n
+        ssrc = batch.ssrc
+        change = np.flatnonzero(ssrc[1:] != ssrc[:-1]) + 1
+        if self._last_ssrc not in (-1, int(ssrc[0])):
+            self.counts.ssrc_changes += 1
+        self.counts.ssrc_changes += len(change)
+        self._last_ssrc = int(ssrc[-1])
+        if len(change) == 0:
+            yield from self._of_lane(self._lane(int(ssrc[0]), batch.span), batch, np.arange(n))
+            return
+        values, first = np.unique(ssrc, return_index=True)
+        for value in values[np.argsort(first)]:
+            rows = np.flatnonzero(ssrc == value)
+            yield from self._of_lane(self._lane(int(value), batch.span), batch, rows)
+
+    def _lane(self, ssrc: int, span: int) -> _Lane:
+        lane = self._lanes.get(ssrc)
+        if lane is None:
+            lane = self._lanes[ssrc] = _Lane(span)
+            if len(self.counts.ssrcs) < _LANES:
+                self.counts.ssrcs.append(ssrc)
+            if len(self._lanes) > _LANES:
+                _, oldest = self._lanes.popitem(last=False)
+                self.counts.closed_expected += oldest.expected()
+        self._lanes.move_to_end(ssrc)
+        if lane.span != span:
+            # What was sent during the pause is not lost.
+            self.counts.closed_expected += lane.expected()
+            lane.span = span
+            lane.extended = -1
+        return lane
+
+    def _of_lane(self, lane: _Lane, batch: Batch, rows: Int64) -> Iterator[Run]:
+        sequence = batch.sequence[rows]
+        before = sequence[0] if lane.extended < 0 else np.uint16(lane.extended & 0xFFFF)
+        deltas = np.diff(sequence, prepend=before).view(np.int16).astype(np.int64)
+        # A sender that starts over counts anew: nothing was lost, nothing is late.
+        restarts = np.flatnonzero(deltas < -_RESTART)
+        if len(restarts) == 0:
+            yield from self._of_count(lane, batch, rows, deltas)
+            return
+        for piece in np.split(np.arange(len(rows)), restarts):
+            if len(piece) == 0:
+                continue
+            if int(piece[0]) in restarts:
+                self.counts.closed_expected += lane.expected()
+                lane.extended = -1
+                deltas[piece[0]] = 0
+            yield from self._of_count(lane, batch, rows[piece], deltas[piece])
+
+    def _of_count(self, lane: _Lane, batch: Batch, rows: Int64, deltas: Int64) -> Iterator[Run]:
+        if lane.extended < 0:
+            lane.extended = 0x10000 + int(batch.sequence[rows[0]])
+            lane.base = lane.highest = lane.extended
+            lane.recent = np.zeros(0, np.int64)
+            lane.media_extended = lane.extended
+            fresh = True
+        else:
+            fresh = False
+        extended = lane.extended + np.cumsum(deltas)
+        lane.extended = int(extended[-1])
+        keys = batch.timestamp[rows].astype(np.int64) << 16 | batch.sequence[rows]
+        in_order = bool((deltas[1:] > 0).all()) and (fresh or int(extended[0]) > lane.highest)
+        if not in_order:
+            highest = np.maximum.accumulate(np.concatenate(([lane.highest], extended)))[:-1]
+            new = np.zeros(len(rows), np.bool_)
+            new[np.unique(keys, return_index=True)[1]] = True
+            new &= ~np.isin(keys, lane.recent)
+            self.counts.duplicated += len(rows) - int(new.sum())
+            self.counts.reordered += int((new & (extended < highest)).sum())
+            rows, extended, keys = rows[new], extended[new], keys[new]
+            if len(rows) == 0:
+                return
+        lane.recent = np.concatenate((lane.recent, keys))[-_RECENT:]
+        lane.base = min(lane.base, int(extended.min()))
+        lane.highest = max(lane.highest, int(extended.max()))
+
+        audio = batch.ticks[rows] > 0
+        if not audio.all():
+            rows, extended = rows[audio], extended[audio]
+        if len(rows):
+            yield from self._of_audio(lane, batch, rows, extended)
+
+    def _of_audio(self, lane: _Lane, batch: Batch, rows: Int64, extended: Int64) -> Iterator[Run]:
+        tick_ns = NS / self.clock_hz
+        stamp = batch.timestamp[rows]
+        first = not lane.has_audio
+        before = stamp[0] if first else np.uint32(lane.timestamp)
+        leaps = np.diff(stamp, prepend=before).view(np.int32).astype(np.int64)
+        media = (int(stamp[0]) if first else lane.media) + np.cumsum(leaps)
+        ticks = batch.ticks[rows]
+        delay = batch.arrival_ns[rows] - media * NS // self.clock_hz
+        last = len(rows) - 1
+        newest = (int(stamp[-1]), int(media[-1]), int(extended[-1]), int(delay[-1]), int(ticks[-1]))
+        if (np.diff(extended) < 0).any():
+            order = np.argsort(extended, kind="stable")
+            rows, extended, media = rows[order], extended[order], media[order]
+            ticks, delay = ticks[order], delay[order]
+            last = int(np.flatnonzero(order == last)[0])
+
+        media_before = np.concatenate(([lane.media], media[:-1]))
+        ticks_before = np.concatenate(([lane.ticks], ticks[:-1]))
+        delay_before = np.concatenate(([lane.delay_ns], delay[:-1]))
+        extended_before = np.concatenate(([lane.media_extended], extended[:-1]))
+        behind = extended - extended_before
+        later = delay - delay_before
+        skipped_ns = (media - media_before - behind * ticks_before) * tick_ns
+        jump = (np.abs(skipped_ns) > JUMP_NS) & (np.abs(later) > JUMP_NS)
+        if first:
+            jump[0] = False
+            later[0] = 0
+            skipped_ns[0] = 0
+        successive = behind == 1
+        if first:
+            successive[0] = False
+        self.counts.deviation_ns += int(np.abs(later[successive & ~jump]).sum())
+        self.counts.deviations += int((successive & ~jump).sum())
+        self.counts.jumps += int(jump.sum())
+
+        flags = np.where(np.abs(skipped_ns) > _SKIPPED_NS, _SKIP, 0).astype(np.uint8)
+        flags |= np.where(later > _HELD_UP_NS, _UP, 0).astype(np.uint8)
+        after_gap = media > media_before + ticks_before
+        after_gap[jump] = True
+        if first:
+            lane.stretch = self._new_stretch()
+            after_gap[0] = True
+        cuts = np.flatnonzero(jump)
+        starts = [0, *cuts.tolist()]
+        stretch_of_last = lane.stretch
+        for number, start in enumerate(starts):
+            end = starts[number + 1] if number + 1 < len(starts) else len(rows)
+            stretch = lane.stretch if number == 0 else self._new_stretch()
+            if start == end:
+                continue
+            if start <= last < end:
+                stretch_of_last = stretch
+            part = slice(start, end)
+            yield Run(
+                stretch=stretch,
+                span=batch.span,
+                index=rows[part],
+                media=media[part],
+                ticks=ticks[part],
+                delay_ns=delay[part],
+                after_gap=after_gap[part],
+                flags=flags[part],
+            )
+        lane.has_audio = True
+        lane.stretch = stretch_of_last
+        lane.timestamp, lane.media, lane.media_extended, lane.delay_ns, lane.ticks = newest
+
+    def _new_stretch(self) -> int:
+        self._stretches += 1
+        return self._stretches - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The earliest-arrival line of one stretch: its delay as a function of media time."""
+
+    starts: Int64
+    """Media time at which each piece begins, ascending; between pieces the line steps."""
+    pieces: tuple[tuple[Int64, NDArray[np.float64]], ...]
+    """Of each piece: media times, and the delay in nanoseconds at each."""
+
+    def at(self, media: Int64) -> NDArray[np.float64]:
+        """The delay at these media times, nanoseconds; float64[n]."""
+        if len(self.pieces) == 1:
+            return np.interp(media, *self.pieces[0])
+        which = np.clip(np.searchsorted(self.starts, media, "right") - 1, 0, None)
+        delay = np.empty(len(media))
+        for piece in np.unique(which):
+            rows = which == piece
+            delay[rows] = np.interp(media[rows], *self.pieces[piece])
+        return delay
+
+
+class _Soundings:
+    """The smallest delays of one stretch, a second or less each."""
+
+    __slots__ = ("cell", "delay_ns", "flags", "media")
+
+    def __init__(self) -> None:
+        self.media = array("q")
+        self.delay_ns = array("q")
+        self.flags = array("B")
+        self.cell = -1
+
+    def note(self, run: Run, clock_hz: int) -> None:
+        second = run.media // clock_hz
+        begins = np.diff(second, prepend=self.cell) != 0
+        flagged = np.flatnonzero(run.flags)
+        if len(flagged):
+            # At most one in a tenth of a second: jitter raises many, and one of them will do.
+            cells = run.media[flagged] * _CELLS_PER_S // clock_hz
+            begins[flagged[np.unique(cells, return_index=True)[1]]] = True
+        self.cell = int(second[-1])
+        at = np.flatnonzero(begins)
+        head = int(at[0]) if len(at) else len(second)
+        if head > 0:
+            self.delay_ns[-1] = min(self.delay_ns[-1], int(run.delay_ns[:head].min()))
+        if len(at):
+            self.media.frombytes(run.media[at].tobytes())
+            self.delay_ns.frombytes(np.minimum.reduceat(run.delay_ns, at).tobytes())
+            self.flags.frombytes(run.flags[at].tobytes())
+
+    def line(self, clock_hz: int) -> Line:
+        media = np.frombuffer(self.media, np.int64)
+        order = np.argsort(media, kind="stable")
+        media = media[order]
+        delay = np.frombuffer(self.delay_ns, np.int64)[order]
+        flags = np.frombuffer(self.flags, np.uint8)[order]
+        steps = _steps(media, delay, flags, STEP_HOLD_NS * clock_hz // NS)
+        bounds = [0, *steps, len(media)]
+        pieces = tuple(
+            (media[a:b], _envelope(media[a:b], delay[a:b], clock_hz)) for a, b in pairwise(bounds)
+        )
+        return Line(media[bounds[:-1]], pieces)
+
+
+def _steps(media: Int64, delay: Int64, flags: NDArray[np.uint8], hold: int) -> list[int]:
+    """Where the delay changes for good: indices of the first sounding after each step."""
+    steps: list[int] = []
+    candidates = np.flatnonzero(flags)
+    starts = np.searchsorted(media, media[candidates] - hold)
+    ends = np.searchsorted(media, media[candidates] + hold)
+    for k, start, end in zip(candidates.tolist(), starts.tolist(), ends.tolist(), strict=True):
+        since = max(start, steps[-1] if steps else 0)
+        if since >= k:
+            continue
+        change = int(delay[k:end].min()) - int(delay[since:k].min())
+        # Packets that were held up come in a burst afterwards. Packets cannot come early: a delay
+        # that falls for good is a leap of media time, or else a congestion that is over.
+        if change > STEP_NS or (change < -STEP_NS and flags[k] & _SKIP):
+            steps.append(k)
+    return steps
+
+
+def _envelope(media: Int64, delay: Int64, clock_hz: int) -> NDArray[np.float64]:
+    """The highest line under all delays that bends no faster than a bad clock drifts."""
+    slope = NS / clock_hz * MAX_DRIFT_PPM / 1e6
+    reach = LOOK_NS * clock_hz // NS
+    starts = np.searchsorted(media, media - reach)
+    ends = np.searchsorted(media, media + reach, "right")
+    line = np.empty(len(media))
+    for k in range(len(media)):
+        near = slice(starts[k], ends[k])
+        line[k] = (delay[near] + slope * np.abs(media[near] - media[k])).min()
+    return line
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """From where to where on the axis a stream has audio in one span, samples."""
+
+    start: int
+    """Of the first packet."""
+    end: int
+    """Behind the last packet."""
+
+
+class Survey:
+    """The first time over a stream: what there is, and how delayed."""
+
+    def __init__(self, clock_hz: int) -> None:
+        self.sequencer = Sequencer(clock_hz)
+        self._clock_hz = clock_hz
+        self._soundings: dict[int, _Soundings] = {}
+        self._extents: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def feed(self, batch: Batch) -> None:
+        """Take the next packets."""
+        for run in self.sequencer.runs(batch):
+            soundings = self._soundings.get(run.stretch)
+            if soundings is None:
+                if len(self._soundings) >= _MAX_STRETCHES:
+                    # Nobody who means well jumps this often: placed by arrival, see Placer.
+                    continue
+                soundings = self._soundings[run.stretch] = _Soundings()
+            soundings.note(run, self._clock_hz)
+            key = (run.stretch, run.span)
+            start, end = int(run.media.min()), int((run.media + run.ticks).max())
+            known = self._extents.get(key, (start, end))
+            self._extents[key] = (min(start, known[0]), max(end, known[1]))
+
+    def lines(self) -> dict[int, Line]:
+        """The line of each stretch."""
+        return {n: soundings.line(self._clock_hz) for n, soundings in self._soundings.items()}
+
+    def extents(self, lines: dict[int, Line]) -> dict[int, Extent]:
+        """Where the audio of each span begins and ends on the axis."""
+        found: dict[int, Extent] = {}
+        for (stretch, span), (start, end) in self._extents.items():
+            delay = lines[stretch].at(np.array([start, end]))
+            offset = np.rint(delay * self._clock_hz / NS).astype(np.int64)
+            a, b = start + int(offset[0]), end + int(offset[1])
+            known = found.get(span, Extent(a, b))
+            found[span] = Extent(min(a, known.start), max(b, known.end))
+        return found
+
+    def drift_ppm(self, lines: dict[int, Line]) -> float | None:
+        """How fast the sender's clock runs against ours, by its longest unbroken piece of line.
+
+        Positive when it is fast, so that delays shrink. None if there is no minute of it.
+        """
+        pieces = [piece for line in lines.values() for piece in line.pieces]
+        if not pieces:
+            return None
+        media, delay = max(pieces, key=lambda piece: int(piece[0][-1] - piece[0][0]))
+        length_ns = int(media[-1] - media[0]) * NS / self._clock_hz
+        if length_ns < 60 * NS:
+            return None
+        return float(delay[0] - delay[-1]) / length_ns * 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Packets and where they go."""
+
+    index: Int64
+    """Rows of the batch; int64[n]."""
+    position: Int64
+    """Where on the axis each begins, samples; int64[n]."""
+    cut: Int64
+    """Samples to leave out at the start of each, where the line went back; int64[n]."""
+
+
+@dataclass(slots=True)
+class _State:
+    """How one stretch is being placed."""
+
+    offset: int
+    """Added to media time."""
+    span: int
+    """Of the last packets."""
+    floor: int = 0
+    """Up to here the axis was filled when the line went back."""
+    floor_media: int = 1 << 62
+    """Packets of this media time and later do not go below the floor."""
+
+
+class Placer:
+    """The second time over a stream: everything in its place.
+
+    ``lines`` are the survey's. Audio is sampled at the RTP clock's rate, so ticks are samples.
+    """
+
+    def __init__(self, clock_hz: int, lines: dict[int, Line]) -> None:
+        self._sequencer = Sequencer(clock_hz)
+        self._clock_hz = clock_hz
+        self._lines = lines
+        self._states: OrderedDict[int, _State] = OrderedDict()
+        self.reanchored = 0
+        """How often what is placed was put back on its line."""
+        self.late = 0
+        """Packets that came more than half a second behind their line."""
+        self.most_delayed_ns = 0
+        """How far behind its line a packet came at most."""
+
+    def place(self, batch: Batch, quiet: Callable[[Int64], Bools]) -> Iterator[Placed]:
+        """Where the next packets go. ``quiet`` says which rows hold nothing worth hearing."""
+        for run in self._sequencer.runs(batch):
+            yield self._place(run, quiet)
+
+    def _place(self, run: Run, quiet: Callable[[Int64], Bools]) -> Placed:
+        line = self._lines.get(run.stretch)
+        delay = np.full(len(run.media), float(run.delay_ns[0])) if line is None else None
+        if line is not None:
+            delay = line.at(run.media)
+        assert delay is not None
+        behind = run.delay_ns - delay
+        self.late += int((behind > JUMP_NS).sum())
+        self.most_delayed_ns = max(self.most_delayed_ns, int(behind.max()))
+
+        target = np.rint(delay * self._clock_hz / NS).astype(np.int64)
+        state = self._states.get(run.stretch)
+        if state is None:
+            state = self._states[run.stretch] = _State(int(target[0]), run.span)
+            if len(self._states) > _LANES * 4:
+                self._states.popitem(last=False)
+        elif line is None:
+            target[:] = state.offset
+        self._states.move_to_end(run.stretch)
+        offset, cut = self._follow(run, target, state, quiet)
+        return Placed(run.index, run.media + offset, cut)
+
+    def _follow(
+        self, run: Run, target: Int64, state: _State, quiet: Callable[[Int64], Bools]
+    ) -> tuple[Int64, Int64]:
+        n = len(target)
+        if state.span != run.span:
+            state.span = run.span
+            state.offset = int(target[0])
+        loose = LOOSE_NS * self._clock_hz // NS
+        tight = TIGHT_NS * self._clock_hz // NS
+        if int(np.abs(target - state.offset).max()) <= loose:
+            return np.full(n, state.offset), _below(state, run.media, run.ticks)
+        hushed = quiet(run.index)
+        easy = run.after_gap.copy()
+        easy[1:] |= hushed[1:] & hushed[:-1]
+        easy[0] |= hushed[0]
+        offset = np.full(n, state.offset)
+        cut = _below(state, run.media, run.ticks)
+        at = 0
+        while at < n:
+            off = np.abs(target[at:] - state.offset)
+            moves = np.flatnonzero((off > tight) | ((off > loose) & easy[at:]))
+            if len(moves) == 0:
+                break
+            move = at + int(moves[0])
+            if target[move] < state.offset and not run.after_gap[move]:
+                # The line went back where media goes on: what is there already stays.
+                state.floor_media = int(run.media[move])
+                state.floor = state.floor_media + state.offset
+            state.offset = int(target[move])
+            offset[move:] = state.offset
+            cut[move:] = _below(state, run.media[move:], run.ticks[move:])
+            at = move + 1
+            self.reanchored += 1
+        return offset, cut
+
+
+def _below(state: _State, media: Int64, ticks: Int64) -> Int64:
+    """How many samples of each packet would fall on what is there already; int64[n]."""
+    overlap = np.clip(state.floor - (media + state.offset), 0, ticks)
+    return np.where(media >= state.floor_media, overlap, 0)

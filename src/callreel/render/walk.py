@@ -1,0 +1,419 @@
+"""Going through a journal from front to back: packets in batches, and what happened in between.
+
+The renderer does it twice, and must see the same batches both times.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from callreel.audio.codec import COMFORT_NOISE, TELEPHONE_EVENT, Decoder, decoder_for
+from callreel.calls.model import Track
+from callreel.journal.format import Block, Event, Hole, Kind, Slab
+from callreel.journal.reader import Segment, read_journal
+from callreel.render.timeline import Batch
+from callreel.wire.rtp import Octets, PacketTable, gather, parse_slab
+
+RATE_HZ = 8000
+"""Sampling rate of what is decoded, and of the RTP clocks."""
+
+_STEP_NS = 10_000_000_000
+_STEP_BYTES = 4 << 20
+_OLDEST_STAMP_NS = 600_000_000_000
+_OLDEST_START_NS = 86_400_000_000_000
+_MAX_STREAMS = 256
+
+_STATIC = {0: "PCMU", 8: "PCMA", 13: COMFORT_NOISE}
+"""Payload types that mean the same everywhere (RFC 3551 §6)."""
+
+
+class _Sort:
+    """What a packet is to the renderer."""
+
+    UNKNOWN, AUDIO, NOISE, EVENT = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class Packets:
+    """RTP packets of one stream, in order of arrival, all of one span."""
+
+    stream: int
+    """Stream number."""
+    track: Track
+    """The track it belongs to."""
+    batch: Batch
+    """Their places in time."""
+    codecs: Counter[str]
+    """How many were of which codec; unknown ones by their number."""
+    unknown: Counter[int]
+    """How many were of payload types that cannot be decoded, by type."""
+    events: NDArray[np.uint32]
+    """Timestamps of the telephone events (RFC 4733), one for each packet."""
+    malformed: int
+    """Packets that were no RTP."""
+    rtcp: int
+    """RTCP packets that came to the RTP port."""
+    _table: PacketTable = field(repr=False)
+    _audio: NDArray[np.int64] = field(repr=False)
+    _decoders: dict[int, Decoder] = field(repr=False)
+
+    def decode(self, index: NDArray[np.int64]) -> NDArray[np.int16]:
+        """The audio of these rows of the batch, one after the other; int16[sum of their ticks]."""
+        rows = self._audio[index]
+        types = self._table.payload_type[rows]
+        start, count = self._table.payload_start[rows], self._table.payload_bytes[rows]
+        if len(types) and bool((types == types[0]).all()):
+            decoder = self._decoders[int(types[0])]
+            return decoder.decode(gather(self._table.octets, start, count), count)
+        pieces = []
+        for part in np.split(np.arange(len(types)), np.flatnonzero(np.diff(types)) + 1):
+            if len(part):
+                payloads = gather(self._table.octets, start[part], count[part])
+                pieces.append(self._decoders[int(types[part[0]])].decode(payloads, count[part]))
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Some seconds of a journal."""
+
+    now_ns: int
+    """How far the journal has been read: arrival time since the recording began."""
+    packets: tuple[Packets, ...]
+    """What had arrived, by stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A segment begins."""
+
+    segment: Segment
+    """Its header may be missing."""
+    at_ns: int
+    """Since the recording began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """An event of the journal."""
+
+    at_ns: int
+    """Since the recording began."""
+    wall_ns: int
+    """The same by the calendar."""
+    value: dict[str, Any]
+    """The event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Torn:
+    """Bytes of a segment that could not be read."""
+
+    segment: int
+    """Number of the segment."""
+    hole: Hole
+    """Where."""
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Puts the monotonic time of every boot on one axis that begins with the recording."""
+
+    start_ns: int = 0
+    boot: str | None = None
+    shift_ns: int = 0
+    offset_ns: int = 0
+    now_ns: int = 0
+
+    def begin(self, mono_ns: int, wall_ns: int, boot: str | None) -> None:
+        self.start_ns, self.boot, self.offset_ns = mono_ns, boot, wall_ns - mono_ns
+
+    def is_other_boot(self, mono_ns: int, wall_ns: int, boot: str | None) -> bool:
+        """Whether monotonic time began anew since; where a header was lost, by the clocks."""
+        if boot is not None and self.boot is not None:
+            return boot != self.boot
+        return self.axis_ns(mono_ns) < self.now_ns - _OLDEST_STAMP_NS
+
+    def reboot(self, mono_ns: int, wall_ns: int, boot: str | None) -> None:
+        """Monotonic time began anew; only wall time goes across, if it can be believed."""
+        offset_ns = wall_ns - mono_ns
+        self.shift_ns += offset_ns - self.offset_ns
+        self.shift_ns += max(0, self.now_ns - self.axis_ns(mono_ns))
+        self.boot, self.offset_ns = boot, offset_ns
+
+    def axis_ns(self, mono_ns: int) -> int:
+        return mono_ns + self.shift_ns - self.start_ns
+
+    def read(self, block: Block) -> int:
+        self.offset_ns = block.wall_ns - block.mono_ns
+        at = self.axis_ns(block.mono_ns)
+        self.now_ns = max(self.now_ns, at)
+        return at
+
+
+class _Stream:
+    """What is known of one stream, and its packets that have not been given out."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        # Without a header there is still the order of m-lines: the first is inbound.
+        self.track = Track.OUTBOUND if number % 2 else Track.INBOUND
+        self.label = ""
+        self.participant = ""
+        self.names: dict[int, str] = {}
+        self.decoders: dict[int, Decoder] = {}
+        self.sorts = np.zeros(128, np.uint8)
+        self.slabs: list[tuple[Slab, NDArray[np.int64]]] = []
+        self.learn({})
+
+    def learn(self, value: dict[str, Any]) -> None:
+        """Take over a stream's keys from a header or an event, as far as they make sense."""
+        if value.get("track") in ("inbound", "outbound"):
+            self.track = Track(value["track"])
+        self.label = str(value.get("label", self.label))
+        self.participant = str(value.get("participant", self.participant))
+        self.names = dict(_STATIC)
+        clocks = dict.fromkeys(_STATIC, (RATE_HZ, 1))
+        codecs = value.get("codecs")
+        for codec in codecs if isinstance(codecs, list) else ():
+            try:
+                number = int(codec["payload_type"])
+                clocks[number] = (int(codec["clock_rate_hz"]), int(codec.get("channels", 1)))
+                self.names[number] = str(codec["name"]).upper()
+            except (TypeError, KeyError, ValueError):
+                continue
+        self.sorts = np.full(128, _Sort.UNKNOWN, np.uint8)
+        self.decoders = {}
+        for number, name in self.names.items():
+            if not 0 <= number < 128:
+                continue
+            if name in (COMFORT_NOISE, TELEPHONE_EVENT):
+                self.sorts[number] = _Sort.NOISE if name == COMFORT_NOISE else _Sort.EVENT
+                continue
+            decoder = decoder_for(name, *clocks[number])
+            if decoder is not None and decoder.rate_hz == clocks[number][0] == RATE_HZ:
+                self.sorts[number] = _Sort.AUDIO
+                self.decoders[number] = decoder
+
+    def give_out(self, span: int) -> Packets | None:
+        """The packets taken so far as one."""
+        if not self.slabs:
+            return None
+        lengths = np.concatenate([slab.lengths for slab, _ in self.slabs])
+        octets: Octets = np.concatenate(
+            [np.frombuffer(slab.data, np.uint8) for slab, _ in self.slabs]
+        )
+        arrival_ns = np.concatenate([arrival for _, arrival in self.slabs])
+        self.slabs = []
+        table = parse_slab(lengths, octets)
+        rows = np.flatnonzero(table.ok)
+        types = table.payload_type[rows]
+        sorts = self.sorts[types]
+        ticks = np.zeros(len(rows), np.int64)
+        counts = np.bincount(types, minlength=128)
+        for number, decoder in self.decoders.items():
+            if counts[number]:
+                of_it = types == number
+                ticks[of_it] = decoder.sample_counts(table.payload_bytes[rows[of_it]])
+        used = np.flatnonzero(counts).tolist()
+        return Packets(
+            stream=self.number,
+            track=self.track,
+            batch=Batch(
+                span=span,
+                arrival_ns=arrival_ns[rows],
+                sequence=table.sequence[rows],
+                timestamp=table.timestamp[rows],
+                ssrc=table.ssrc[rows],
+                ticks=ticks,
+            ),
+            codecs=Counter({self.names.get(t, str(t)): int(counts[t]) for t in used}),
+            unknown=Counter({t: int(counts[t]) for t in used if self.sorts[t] == _Sort.UNKNOWN}),
+            events=table.timestamp[rows[sorts == _Sort.EVENT]],
+            malformed=int((~table.ok & ~table.rtcp).sum()),
+            rtcp=int(table.rtcp.sum()),
+            _table=table,
+            _audio=rows,
+            _decoders=dict(self.decoders),
+        )
+
+
+class Walk:
+    """Once through a journal. What is known of its streams and clocks grows with it."""
+
+    def __init__(self, root: Path, recording_id: str, tracks: tuple[Track, ...]) -> None:
+        self._parts = read_journal(root, recording_id)
+        self._tracks = tracks
+        self._clock = _Clock()
+        self._span = 0
+        self._paused = False
+        self._paused_ns = 0
+        self._pending_bytes = 0
+        self._given_out_ns = 0
+        self.streams: dict[int, _Stream] = {}
+        """The streams met so far."""
+        self.started = False
+        """Whether there was anything at all."""
+        self.start_wall_ns = 0
+        """When the recording began, wall time."""
+        self.outside = 0
+        """Packets that arrived before the start, or in a pause."""
+        self.unreadable = 0
+        """Blocks that are whole but make no sense."""
+        self.now_ns = 0
+        """How far it got: arrival time since the recording began."""
+
+    def __iter__(self) -> Iterator[Step | Opened | Happened | Torn]:
+        segment_number = -1
+        for segment, part in self._parts:
+            if segment.number != segment_number:
+                segment_number = segment.number
+                yield from self._open(segment, part)
+            if isinstance(part, Hole):
+                yield Torn(segment.number, part)
+                continue
+            at_ns = self._clock.read(part)
+            self.now_ns = self._clock.now_ns
+            match part.kind:
+                case Kind.RTP:
+                    self._take(part, at_ns)
+                case Kind.EVENT:
+                    yield from self._happen(part, at_ns)
+                case _:
+                    pass
+            due = self.now_ns - self._given_out_ns >= _STEP_NS
+            if due or self._pending_bytes >= _STEP_BYTES:
+                yield self._step()
+        yield self._step()
+
+    def _open(self, segment: Segment, part: Block | Hole) -> Iterator[Step | Opened | Happened]:
+        header = segment.header or {}
+        boot = header.get("boot_id")
+        boot = boot if isinstance(boot, str) else None
+        first = part if isinstance(part, Block) else _first_block(segment)
+        if first is not None:
+            if not self.started:
+                self._begin(first, header, boot)
+            elif self._clock.is_other_boot(first.mono_ns, first.wall_ns, boot):
+                yield self._step()
+                self._clock.reboot(first.mono_ns, first.wall_ns, boot)
+        elif self.started:
+            # Nothing in it can be read: it tells of nothing but itself.
+            yield Opened(segment, self.now_ns)
+            return
+        streams = header.get("streams")
+        for value in streams if isinstance(streams, list) else ():
+            if isinstance(value, dict):
+                yield from self._learn(value)
+        at = self.now_ns if first is None else self._clock.axis_ns(first.mono_ns)
+        yield Opened(segment, at)
+        if "paused" in header and first is not None:
+            # Says the same as the events, unless one of those was torn.
+            yield from self._pause(header["paused"], at, first.wall_ns)
+
+    def _begin(self, first: Block, header: dict[str, Any], boot: str | None) -> None:
+        start_ns = header.get("started_mono_ns")
+        if not isinstance(start_ns, int) or not 0 <= first.mono_ns - start_ns < _OLDEST_START_NS:
+            start_ns = first.mono_ns
+            if first.kind is Kind.RTP and first.count:
+                try:
+                    start_ns = int(first.packets().arrival_ns.min())
+                except ValueError:
+                    self.unreadable += 1
+        self.started = True
+        self._clock.begin(start_ns, start_ns + first.wall_ns - first.mono_ns, boot)
+        self.start_wall_ns = start_ns + first.wall_ns - first.mono_ns
+
+    def _stream(self, number: int) -> _Stream | None:
+        if number not in self.streams and len(self.streams) < _MAX_STREAMS:
+            self.streams[number] = _Stream(number)
+        return self.streams.get(number)
+
+    def _learn(self, value: dict[str, Any]) -> Iterator[Step]:
+        """A stream as a header or event tells it. What it sent before was of the old kind."""
+        number = value.get("number", value.get("stream"))
+        if isinstance(number, int) and 0 <= number < 65536:
+            stream = self._stream(number)
+            if stream is not None:
+                if stream.slabs:
+                    yield self._step()
+                stream.learn(value)
+
+    def _take(self, block: Block, at_ns: int) -> None:
+        stream = self._stream(block.stream)
+        if stream is None or stream.track not in self._tracks:
+            return
+        try:
+            slab = block.packets()
+        except ValueError:
+            self.unreadable += 1
+            return
+        if len(slab.lengths) == 0:
+            return
+        arrival_ns = slab.arrival_ns + (at_ns - block.mono_ns)
+        # A stamp from before or after the wall clock was set is worth nothing.
+        wrong = (arrival_ns > at_ns) | (arrival_ns < at_ns - _OLDEST_STAMP_NS)
+        arrival_ns = np.where(wrong, at_ns, arrival_ns)
+        outside = arrival_ns < 0
+        if self._paused:
+            outside |= arrival_ns >= self._paused_ns
+        if outside.any():
+            self.outside += int(outside.sum())
+            if outside.all():
+                return
+            keep = ~outside
+            octets = np.frombuffer(slab.data, np.uint8)[np.repeat(keep, slab.lengths)]
+            slab = Slab(slab.lengths[keep], slab.arrival_ns[keep], memoryview(octets.tobytes()))
+            arrival_ns = arrival_ns[keep]
+        stream.slabs.append((slab, arrival_ns))
+        self._pending_bytes += len(slab.data)
+
+    def _happen(self, block: Block, at_ns: int) -> Iterator[Step | Happened]:
+        try:
+            value = block.json()
+        except ValueError:
+            self.unreadable += 1
+            return
+        match value.get("event"):
+            case Event.STREAM:
+                yield from self._learn(value)
+                yield Happened(at_ns, block.wall_ns, value)
+            case Event.PAUSE:
+                yield from self._pause(value.get("behavior", "silence"), at_ns, block.wall_ns)
+            case Event.RESUME:
+                yield from self._pause(None, at_ns, block.wall_ns)
+            case _:
+                yield Happened(at_ns, block.wall_ns, value)
+
+    def _pause(self, behavior: Any, at_ns: int, wall_ns: int) -> Iterator[Step | Happened]:
+        """From now on the recording is paused so, or with None not at all."""
+        if self._paused == (behavior is not None):
+            return
+        yield self._step()
+        if behavior is None:
+            self._paused = False
+            self._span += 1
+            yield Happened(at_ns, wall_ns, {"event": Event.RESUME})
+        else:
+            self._paused, self._paused_ns = True, at_ns
+            yield Happened(at_ns, wall_ns, {"event": Event.PAUSE, "behavior": behavior})
+
+    def _step(self) -> Step:
+        given_out = [stream.give_out(self._span) for stream in self.streams.values()]
+        self._pending_bytes = 0
+        self._given_out_ns = self.now_ns
+        return Step(self.now_ns, tuple(packets for packets in given_out if packets is not None))
+
+
+def _first_block(segment: Segment) -> Block | None:
+    for part in segment.parts():
+        if isinstance(part, Block):
+            return part
+    return None
