@@ -90,6 +90,13 @@ def test_another_branch_or_sender_is_another_request(branch: str) -> None:
     assert len(events(core)) == 3
 
 
+def test_a_branch_that_is_nothing_but_the_cookie_identifies_nothing() -> None:
+    core = endpoint()
+    for cseq in (1, 2, 2):
+        core.receive(wire("OPTIONS", branch=";branch=z9hG4bK", cseq=cseq), UDP, now=0.0)
+    assert len(events(core)) == 2
+
+
 @pytest.mark.parametrize("branch", [";branch=z9hG4bK1", "", ";branch=z9hG4bK"])
 def test_ack_of_a_refusal_is_absorbed(branch: str) -> None:
     core = endpoint()
@@ -123,6 +130,7 @@ def test_2xx_is_repeated_until_its_ack() -> None:
     assert isinstance(acknowledged, AckReceived)
     assert acknowledged.transaction == event.transaction
     core.handle_timeout(now=60.0)
+    core.receive(ack, UDP, now=61.0)
     assert (answers(core), events(core), len(core)) == ([], [], 0)
 
 
@@ -169,6 +177,17 @@ def test_cancel_is_answered_and_told_once() -> None:
         (487, "INVITE"),
     ]
     assert {reply.to_address.tag for reply in replies} == {event.local_tag}
+
+
+def test_second_cancel_over_a_stream_is_answered_but_not_told() -> None:
+    core = endpoint()
+    core.receive(wire(), TCP, now=0.0)
+    event = received(core)
+    for moment in (1.0, 2.0):
+        core.receive(wire("CANCEL"), TCP, now=moment)
+        core.handle_timeout(now=moment)
+    assert events(core) == [CancelReceived(event.transaction)]
+    assert [r.code for r in answers(core) if r.cseq.method == "CANCEL"] == [200, 200]
 
 
 def test_cancel_after_the_answer_changes_nothing_and_of_nothing_is_481() -> None:

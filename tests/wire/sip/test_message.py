@@ -68,6 +68,10 @@ def test_bytes_that_are_not_utf8() -> None:
     bytes(message).decode("utf-8")
 
 
+def test_lone_carriage_return_is_white_space() -> None:
+    assert invite(b"Subject: a\rEvil: b\r\n").subject == "a Evil: b"
+
+
 def test_contact_star_is_no_contact() -> None:
     assert invite(b"Contact: *\r\n").contact_uri is None
     assert invite(b"Contact: *\r\n").contact == []
