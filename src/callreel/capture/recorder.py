@@ -650,6 +650,13 @@ class Recorder:
                             packets=0,
                         )
                     recording.writer.close()
+            for live in call.streams.values():
+                # The supervisor's duplicates stay open, with what comes from now on.
+                live.rtp.sock.close()
+                live.rtcp.sock.close()
+        self._calls.clear()
+        self._recordings.clear()
+        self._due.clear()
 
     def _save(self, call: LiveCall, *, sockets: bool = False) -> None:
         """Leave with the supervisor what a successor needs to go on with a call."""

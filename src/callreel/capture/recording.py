@@ -97,7 +97,10 @@ class LiveRecording:
         self._root = root
         self._anchor = anchor
         self._seed = seed_of(recording_id)
-        self._former = segment_numbers(root / recording_id)
+        try:
+            self._former = segment_numbers(root / recording_id)
+        except MachineError:
+            self._former = []
         self._blocks: list[bytes] = []
         self._counts: list[tuple[int, int]] = []
         self._unwritten: dict[int, int] = {}

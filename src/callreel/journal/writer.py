@@ -28,11 +28,16 @@ class JournalWriteError(MachineError):
 
 
 def segment_numbers(folder: Path) -> list[int]:
-    """The numbers of the segments in a journal's folder, ascending; empty if there is none."""
+    """The numbers of the segments in a journal's folder, ascending; empty if there is none.
+
+    Raises ``MachineError`` if the folder cannot be read.
+    """
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise MachineError(f"cannot read a journal: {error.strerror}", path=folder) from error
     stems = (name.removesuffix(SEGMENT_SUFFIX) for name in names if name.endswith(SEGMENT_SUFFIX))
     return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit())
 
