@@ -274,6 +274,11 @@ class UserAgent:
         self._tcp_listeners.append(local)
         return local
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether requests can reach us."""
+        return not self._closed and bool(self._udp or self._tcp_listeners)
+
     async def close(self) -> None:
         """Stop at once: what is pending fails, handlers are cancelled, sockets closed."""
         if self._closed:
