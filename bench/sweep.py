@@ -1,0 +1,202 @@
+"""What capture costs: a media worker with journals, against reading packets to throw them away.
+
+One process sends N streams of 20 ms G.711 over loopback to twice as many sockets: N of a real
+worker that records them all, and N that a bare loop empties with ``recvmmsg`` at the same period
+and forgets. Both run at the same time, so that whatever else the machine does bears on both.
+Figures are CPU time of the process, user and system, for each packet taken; what the kernel does
+to deliver a packet over loopback is charged to the sender and not in them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import multiprocessing
+import os
+import resource
+import selectors
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from callreel.calls.media import Codec, Stream
+from callreel.calls.model import Track
+from callreel.capture.protocol import FrameReader, Op, Request, encode_frame, request_to_json
+from callreel.capture.settings import LISTEN_FD, WorkerSettings
+from callreel.capture.sockets import open_socket
+from callreel.capture.sweep import BATCH, Sweeper
+
+PAYLOAD = b"\x80\x00" + bytes(10) + b"\xd5" * 160
+PACKET_S = 0.02
+
+
+def main() -> int:
+    """Measure and print; 1 if a packet was lost."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--streams", type=int, default=500)
+    options.add_argument("--seconds", type=float, default=10.0)
+    options.add_argument("--sweep-ms", type=int, default=500)
+    options.add_argument("--port", type=int, default=10000, help="first of 4 ports a stream")
+    asked = options.parse_args()
+    _raise_file_limit()
+    folder = Path(tempfile.mkdtemp(prefix="callreel-bench-"))
+    try:
+        return measure(folder, asked.streams, asked.seconds, asked.sweep_ms, asked.port)
+    finally:
+        shutil.rmtree(folder)
+
+
+def measure(folder: Path, streams: int, seconds: float, sweep_ms: int, port: int) -> int:
+    """One run. Calls have two streams each, and each call is recorded."""
+    calls = max(1, streams // 2)
+    worker = Worker(folder, port, port + 4 * calls - 1, sweep_ms)
+    targets: list[int] = []
+    tracks = (Track.INBOUND, Track.OUTBOUND)
+    for number in range(calls):
+        call_id = f"{number:032x}"
+        wanted = [
+            Stream(index, track, "127.0.0.1", 40000, (Codec(0, "PCMU", 8000),))
+            for index, track in enumerate(tracks)
+        ]
+        opened = worker.ask(Request(Op.OPEN, call_id=call_id, streams=tuple(wanted)))
+        targets += opened["ports"].values()
+        worker.ask(Request(Op.START, call_id=call_id, recording_id=call_id, tracks=tracks))
+    discard_ports = [port + 4 * calls + index for index in range(2 * calls)]
+    here, there = multiprocessing.Pipe()
+    discarder = multiprocessing.Process(target=discard, args=(there, discard_ports, sweep_ms))
+    discarder.start()
+    here.recv()
+    sender_here, sender_there = multiprocessing.Pipe()
+    sender = multiprocessing.Process(target=send, args=(sender_there, targets + discard_ports))
+    sender.start()
+    before_s = worker.cpu_s()
+    sender_here.send(seconds)
+    rounds, late_ms = sender_here.recv()
+    time.sleep(2 * sweep_ms / 1000)
+    ours_s = worker.cpu_s() - before_s
+    here.send(None)
+    floor_s, floor_packets = here.recv()
+    sender.join()
+    discarder.join()
+    kept = 0
+    for number in range(calls):
+        kept += worker.ask(Request(Op.STOP, recording_id=f"{number:032x}"))["packets"]
+    sent = rounds * 2 * calls
+    journals = sum(path.stat().st_size for path in folder.rglob("*.seg"))
+    worker.end()
+    ours_us, floor_us = ours_s / kept * 1e6, floor_s / floor_packets * 1e6
+    print(f"{2 * calls} streams, {rounds * PACKET_S:.1f} s, sweep every {sweep_ms} ms")
+    print(f"sender         {sent} packets to each, at most {late_ms:.0f} ms late")
+    print(f"discarded      {floor_packets} packets, {floor_us:.2f} us of CPU a packet")
+    print(f"journaled      {kept} packets, {ours_us:.2f} us of CPU a packet, {journals} bytes")
+    print(f"ratio          {ours_us / floor_us:.2f}")
+    print(f"lost           {sent - kept} of ours, {sent - floor_packets} of the others")
+    return 0 if sent == kept else 1
+
+
+class Worker:
+    """A real media worker and a blocking connection to it."""
+
+    def __init__(self, folder: Path, low: int, high: int, sweep_ms: int) -> None:
+        settings = WorkerSettings(
+            "127.0.0.1", low, high, journal_root=folder / "journals", sweep_ms=sweep_ms
+        )
+        path = os.fspath(folder / "worker.sock")
+        self._replies = FrameReader()
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(path)
+            listener.listen()
+            self._process = subprocess.Popen(
+                settings.to_argv(),
+                env={**os.environ, LISTEN_FD: str(listener.fileno())},
+                pass_fds=[listener.fileno()],
+            )
+            self._sock.connect(path)
+
+    def ask(self, request: Request) -> dict[str, Any]:
+        """The answer to a request."""
+        self._sock.sendall(encode_frame({"id": 1, **request_to_json(request)}))
+        while True:
+            for value in self._replies.feed(self._sock.recv(1 << 16)):
+                if value.get("id") == 1:
+                    if "error" in value:
+                        raise SystemExit(json.dumps(value))
+                    answer: dict[str, Any] = value["ok"]
+                    return answer
+
+    def cpu_s(self) -> float:
+        """CPU time of the process so far, in nanosecond steps."""
+        clock = ctypes.c_int()
+        libc = ctypes.CDLL(None)
+        if libc.clock_getcpuclockid(self._process.pid, ctypes.byref(clock)):
+            raise SystemExit("cannot read the worker's CPU time")
+        return time.clock_gettime(clock.value)
+
+    def end(self) -> None:
+        """End the process."""
+        self._sock.close()
+        self._process.terminate()
+        self._process.wait()
+
+
+def discard(pipe: Connection, ports: list[int], sweep_ms: int) -> None:
+    """The floor: empty the sockets at the same period, and do nothing with what is in them."""
+    sockets = [open_socket("127.0.0.1", port) for port in ports]
+    for sock in sockets:
+        # The worker's sockets filter by address too; that happens in the kernel, on delivery.
+        sock.setsockopt(socket.SOL_SOCKET, 27, 0)  # SO_DETACH_FILTER
+    fds = [sock.fileno() for sock in sockets]
+    sweeper = Sweeper(socket.AF_INET)
+    selector = selectors.DefaultSelector()
+    selector.register(pipe, selectors.EVENT_READ)
+    packets = 0
+    pipe.send(None)
+    started_s = time.process_time()
+    due = time.monotonic() + sweep_ms / 1000
+    over = False
+    while not over:
+        over = bool(selector.select(max(0, due - time.monotonic())))
+        due += sweep_ms / 1000
+        for fd in fds:
+            n = BATCH
+            while n == BATCH:
+                n = sweeper.receive(fd)
+                packets += n
+    pipe.send((time.process_time() - started_s, packets))
+
+
+def send(pipe: Connection, ports: list[int]) -> None:
+    """A packet to every port each 20 ms, spread over that time; how many rounds, how late."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        targets = [("127.0.0.1", port) for port in ports]
+        seconds: float = pipe.recv()
+        rounds = round(seconds / PACKET_S)
+        started = time.monotonic()
+        latest = 0.0
+        slices = [targets[part::4] for part in range(4)]
+        for number in range(rounds * 4):
+            due = started + number * PACKET_S / 4
+            late = time.monotonic() - due
+            latest = max(latest, late)
+            if late < 0:
+                time.sleep(-late)
+            for target in slices[number % 4]:
+                sock.sendto(PAYLOAD, target)
+        pipe.send((rounds, latest * 1000))
+
+
+def _raise_file_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
