@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 import pytest
+import uvloop
 
 from callreel.base.errors import CapacityError, MachineError, PeerError
 from callreel.signalling.user_agent import (
@@ -264,6 +265,25 @@ async def test_many_calls_over_one_connection(agents: Agents) -> None:
     assert len(handler.seen) == 100
     assert len({one.flow for one in handler.seen}) == 1
     assert len(server._streams) == 1
+
+
+def test_call_on_uvloop() -> None:
+    async def call() -> None:
+        agents = Agents()
+        handler = Handler()
+        server, client = agents.make(handler), agents.make()
+        for transport in (Transport.UDP, Transport.TCP):
+            flow = await listen(server, transport)
+            await listen(client, transport)
+            invite = client.new_request(
+                "INVITE", "sip:srs@127.0.0.1", from_uri="sip:a@h", body=BODY
+            )
+            dialog, _ = await client.invite(invite, flow)
+            assert (await client.request_in_dialog(dialog, "BYE")).code == 200
+        for agent in agents.all:
+            await agent.close()
+
+    uvloop.run(call())
 
 
 # The server side, against bytes

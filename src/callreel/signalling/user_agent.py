@@ -221,7 +221,7 @@ class UserAgent:
         public_host: str | None = None,
         may_speak: Callable[[str], bool] | None = None,
         refusal_status: int | None = 403,
-        max_transactions: int = 20_000,
+        max_transactions: int = 65_536,
         max_connections: int = 2_000,
         idle_seconds: float = 3_600.0,
         max_stream_message_bytes: int = MAX_STREAM_MESSAGE_BYTES,

@@ -41,12 +41,13 @@ def wire(
     ).encode()
 
 
-def endpoint(max_transactions: int = 100) -> Endpoint:
+def endpoint(max_transactions: int = 100, max_unanswered: int = 50) -> Endpoint:
     return Endpoint(
         ids=CountingIds(),
         methods=("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS"),
         option_tags=("timer", "siprec"),
         max_transactions=max_transactions,
+        max_unanswered=max_unanswered,
     )
 
 
@@ -240,6 +241,19 @@ def test_overload() -> None:
     assert caught.value.status == 503
     core.receive(wire("ACK", branch=";branch=z9hG4bKack"), UDP, now=0.0)
     assert answers(core) == []
+
+
+def test_too_many_unanswered_requests() -> None:
+    core = endpoint(max_unanswered=2)
+    for number in range(3):
+        core.receive(wire(branch=f";branch=z9hG4bK{number}"), UDP, now=0.0)
+    first, _, refused = events(core)
+    assert isinstance(first, RequestReceived)
+    assert isinstance(refused, MessageRefused)
+    assert [reply.code for reply in answers(core)] == [503]
+    core.respond(first.transaction, build_response(first.request, 486), now=0.0)
+    core.receive(wire(branch=";branch=z9hG4bK3"), UDP, now=0.0)
+    assert received(core).request.method == "INVITE"
 
 
 @pytest.mark.parametrize(

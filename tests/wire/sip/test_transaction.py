@@ -188,7 +188,7 @@ def test_server_absorbs_retransmissions_after_its_2xx() -> None:
 
 @pytest.mark.parametrize(("reliable", "lasts"), [(False, TIMEOUT), (True, 0.0)])
 def test_other_server_repeats_its_answer(reliable: bool, lasts: float) -> None:
-    machine = NonInviteServerTransaction(request("BYE"), reliable=reliable, now=0.0)
+    machine = NonInviteServerTransaction(reliable=reliable, now=0.0)
     machine.receive(request("BYE"), now=0.1)
     assert machine.messages_to_send() == []
     final = response(200, "BYE")
@@ -202,7 +202,7 @@ def test_other_server_repeats_its_answer(reliable: bool, lasts: float) -> None:
 
 
 def test_request_that_is_never_answered_does_not_stay() -> None:
-    machine = NonInviteServerTransaction(request("BYE"), reliable=False, now=0.0)
+    machine = NonInviteServerTransaction(reliable=False, now=0.0)
     run(machine, TIMEOUT)
     assert machine.state is State.TERMINATED
     assert machine.next_event() == TimedOut()

@@ -207,7 +207,8 @@ class Endpoint:
     """The transaction layer.
 
     ``methods`` and ``option_tags`` are what the user of the endpoint understands: everything else
-    is refused here. At most ``max_transactions`` are kept at a time.
+    is refused here. At most ``max_transactions`` are kept at a time (about 4 KB each; over UDP a
+    call leaves two behind for 32 s), and of requests that await their answer, ``max_unanswered``.
     """
 
     def __init__(
@@ -217,7 +218,8 @@ class Endpoint:
         methods: Collection[str],
         option_tags: Collection[str] = (),
         server_header: str = "callreel",
-        max_transactions: int = 20_000,
+        max_transactions: int = 65_536,
+        max_unanswered: int = 4_096,
         max_stream_message_bytes: int = MAX_STREAM_MESSAGE_BYTES,
     ) -> None:
         self.allow = ", ".join(methods)
@@ -229,6 +231,8 @@ class Endpoint:
         self._option_tags = frozenset(tag.lower() for tag in option_tags)
         self._server_header = server_header
         self._max_transactions = max_transactions
+        self._max_unanswered = max_unanswered
+        self._unanswered: set[int] = set()
         self._max_stream_message_bytes = max_stream_message_bytes
         self._entries: dict[int, _Entry] = {}
         self._servers: dict[_Key, int] = {}
@@ -309,7 +313,7 @@ class Endpoint:
             return
         if entry.machine.state is State.CALLING:
             entry.cancel_wanted = True
-        elif entry.machine.state is State.PROCEEDING:
+        elif entry.machine.state is State.PROCEEDING and entry.machine.request is not None:
             entry.cancel_wanted = False
             branch = entry.key[0]
             if (branch, "CANCEL") not in self._clients:
@@ -332,6 +336,8 @@ class Endpoint:
         if self._server_header and response.code != 100:
             response.headers.set("Server", self._server_header)
         entry.machine.respond(response, now=now)
+        if response.code >= 200:
+            self._unanswered.discard(transaction)
         if isinstance(entry.machine, InviteServerTransaction) and 200 <= response.code < 300:
             entry.answer = Answer(response, now=now)
             entry.answer_key = _answer_key(response)
@@ -409,7 +415,10 @@ class Endpoint:
             entry.machine.receive(request, now=now)
             self._settle(transaction, entry, now)
             return
-        if len(self._entries) >= self._max_transactions:
+        if (
+            len(self._entries) >= self._max_transactions
+            or len(self._unanswered) >= self._max_unanswered
+        ):
             response = build_response(request, 503, to_tag="overload")
             response.headers.set("Retry-After", str(RETRY_AFTER_SECONDS))
             self._send_stateless(response, flow)
@@ -423,11 +432,12 @@ class Endpoint:
         if request.method == "INVITE":
             machine = InviteServerTransaction(request, reliable=reliable, now=now)
         else:
-            machine = NonInviteServerTransaction(request, reliable=reliable, now=now)
+            machine = NonInviteServerTransaction(reliable=reliable, now=now)
         back, fallback = _way_back(request, flow)
         entry = _Entry(machine, key, back, fallback, local_tag=self._ids.new_id()[:16])
         transaction = self._add(entry)
         self._servers[key] = transaction
+        self._unanswered.add(transaction)
         if request.method == "CANCEL":
             self._receive_cancel(transaction, entry, request, now)
             return
@@ -476,6 +486,8 @@ class Endpoint:
             return  # of a 2xx long done with, or of a stranger's: never answered
         entry = self._entries[transaction]
         if entry.answer is not None and entry.answer.acknowledge():
+            # The key stays, so that the ACK, should it come again, is known for what it is.
+            entry.answer = None
             self._events.append(AckReceived(transaction, ack))
             self._settle(transaction, entry, now)
 
@@ -570,6 +582,7 @@ class Endpoint:
                 self._clients_of_flow.pop(entry.flow, None)
         else:
             self._servers.pop(entry.key, None)
+            self._unanswered.discard(transaction)
             self._drop_answer(entry)
 
     def _drop_answer(self, entry: _Entry) -> None:

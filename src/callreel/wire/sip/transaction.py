@@ -116,8 +116,8 @@ class InviteClientTransaction(Transaction):
 
     def __init__(self, request: Request, *, reliable: bool, now: float) -> None:
         super().__init__(State.CALLING)
-        self.request = request
-        """The INVITE, as sent."""
+        self.request: Request | None = request
+        """The INVITE, as sent; None once there is a final response, to free its memory."""
         self._reliable = reliable
         self._interval = T1
         self._ack: Request | None = None
@@ -136,11 +136,14 @@ class InviteClientTransaction(Transaction):
             elif code < 300:
                 self.state = State.ACCEPTED
                 self._timers = {"M": now + TIMEOUT}
+                self.request = None
             else:
+                assert self.request is not None
                 self.state = State.COMPLETED
                 self._timers = {"D": now + (0.0 if self._reliable else TIMER_D)}
                 self._ack = build_ack(self.request, response)
                 self._output.append(self._ack)
+                self.request = None
             self._events.append(ResponsePassed(response))
         elif self.state is State.ACCEPTED and 200 <= code < 300:
             self._events.append(ResponsePassed(response))
@@ -154,6 +157,7 @@ class InviteClientTransaction(Transaction):
 
     def _fire(self, name: str, due: float, now: float) -> None:
         if name == "A":
+            assert self.request is not None
             self._output.append(self.request)
             self._interval *= 2
             self._timers["A"] = now + self._interval
@@ -168,8 +172,8 @@ class NonInviteClientTransaction(Transaction):
 
     def __init__(self, request: Request, *, reliable: bool, now: float) -> None:
         super().__init__(State.TRYING)
-        self.request = request
-        """The request, as sent."""
+        self.request: Request | None = request
+        """The request, as sent; None once there is a final response, to free its memory."""
         self._reliable = reliable
         self._interval = T1
         self._output.append(request)
@@ -186,10 +190,12 @@ class NonInviteClientTransaction(Transaction):
         else:
             self.state = State.COMPLETED
             self._timers = {"K": now + (0.0 if self._reliable else T4)}
+            self.request = None
         self._events.append(ResponsePassed(response))
 
     def _fire(self, name: str, due: float, now: float) -> None:
         if name == "E":
+            assert self.request is not None
             self._output.append(self.request)
             slow = self.state is State.PROCEEDING
             self._interval = T2 if slow else min(2 * self._interval, T2)
@@ -207,17 +213,11 @@ class InviteServerTransaction(Transaction):
 
     def __init__(self, request: Request, *, reliable: bool, now: float) -> None:
         super().__init__(State.PROCEEDING)
-        self.request = request
-        """The INVITE, as received."""
+        self._request: Request | None = request
         self._reliable = reliable
         self._interval = T1
         self._last: Response | None = None
         self._timers["100"] = now + TRYING_DELAY
-
-    @property
-    def last_response(self) -> Response | None:
-        """What was answered last."""
-        return self._last
 
     def receive(self, request: Request, *, now: float) -> None:
         """Take a retransmission of the INVITE, or the ACK of a refusal."""
@@ -237,11 +237,13 @@ class InviteServerTransaction(Transaction):
         if self.state is not State.PROCEEDING:
             return
         self._timers.pop("100", None)
+        self._request = None
         self._last = response
         self._output.append(response)
         if 200 <= code < 300:
             self.state = State.ACCEPTED
             self._timers = {"L": now + TIMEOUT}
+            self._last = None  # its user repeats it
         elif code >= 300:
             self.state = State.COMPLETED
             self._timers = {"H": now + TIMEOUT}
@@ -250,9 +252,10 @@ class InviteServerTransaction(Transaction):
 
     def _fire(self, name: str, due: float, now: float) -> None:
         if name == "100":
+            assert self._request is not None
             trying = Response(100)
             for header in ("Via", "From", "To", "Call-ID", "CSeq", "Timestamp"):
-                values = self.request.headers.getlist(header)
+                values = self._request.headers.getlist(header)
                 if values:
                     trying.headers.setlist(header, list(values))
             self._last = trying
@@ -272,19 +275,12 @@ class InviteServerTransaction(Transaction):
 class NonInviteServerTransaction(Transaction):
     """Server transaction of every other request (RFC 3261 §17.2.2)."""
 
-    def __init__(self, request: Request, *, reliable: bool, now: float) -> None:
+    def __init__(self, *, reliable: bool, now: float) -> None:
         super().__init__(State.TRYING)
-        self.request = request
-        """The request, as received."""
         self._reliable = reliable
         self._last: Response | None = None
         # The RFC sets no limit to Trying; a user that never answers must not keep us for ever.
         self._timers["answer"] = now + TIMEOUT
-
-    @property
-    def last_response(self) -> Response | None:
-        """What was answered last."""
-        return self._last
 
     def receive(self, request: Request, *, now: float) -> None:
         """Take a retransmission of the request."""
