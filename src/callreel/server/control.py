@@ -39,6 +39,7 @@ from callreel.server.health import Health
 from callreel.server.outbox import StoreOutbox
 from callreel.server.rendering import PoolRenderer
 from callreel.server.settings import PeerSettings, RecordPolicy, Settings, load_settings
+from callreel.server.supervisor import LIFELINE_FD, announce_ready, worker_socket
 from callreel.server.syncer import Syncer
 from callreel.server.system import RandomIds, SystemClock
 from callreel.service.accounts import AccountService, Bootstrap
@@ -57,7 +58,6 @@ from callreel.store.seal import Seal
 log = logging.getLogger(__name__)
 
 EX_CONFIG = 78
-LIFELINE_FD = "CALLREEL_LIFELINE_FD"
 SHUTDOWN = "the server is shutting down"
 
 
@@ -191,6 +191,7 @@ class Control:
             shown_token = account.auth_token if is_new else None
             sys.stdout.write(banner(account, shown_token, http_url, sip_uri, settings))
             sys.stdout.flush()
+            announce_ready()
             gc.collect()
             gc.freeze()
             gc.set_threshold(50_000, 20, 20)

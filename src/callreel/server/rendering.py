@@ -36,10 +36,9 @@ class PoolRenderer:
                 silence_dbfs=self._silence_dbfs,
             ),
         )
-        absent = result.absent_code is not None
         return Rendered(
-            wav=None if absent else destination.with_suffix(".wav"),
-            report=destination.with_suffix(".json"),
+            wav=result.wav,
+            report=result.report_path,
             duration_ms=result.duration_ms,
             size_bytes=result.size_bytes,
             sha256=result.sha256,

@@ -1,0 +1,35 @@
+"""A server for the peers of one module."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from callreel.demo.own_server import OwnServer
+from tests.journeys.api import Api
+from tests.peers.sipp import Legs
+
+TWILIO_SID = "AC" + "12" * 16
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
+    folder: Path = tmp_path_factory.mktemp("server")
+    with OwnServer(folder, TWILIO_SID, "a-token-of-tests") as server:
+        yield server
+
+
+@pytest.fixture
+def api(server: OwnServer) -> Iterator[Api]:
+    api = Api(server)
+    yield api
+    api.http.close()
+
+
+@pytest.fixture
+async def legs() -> AsyncIterator[Legs]:
+    legs = Legs(440, 880)
+    yield legs
+    await legs.close()
