@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,7 @@ class LiveRecording:
             self._counts.append((stream, len(batch)))
         else:
             self._counts.append((stream, 0))
-        now = self._anchor.now()
+        mono_ns = time.monotonic_ns()
         self._blocks.append(
             packet_block(
                 kind,
@@ -156,8 +157,8 @@ class LiveRecording:
                 batch.stamps_ns,
                 batch.data,
                 seed=self._seed,
-                mono_ns=now.mono_ns,
-                wall_ns=now.wall_ns,
+                mono_ns=mono_ns,
+                wall_ns=mono_ns + self._anchor.offset_ns,
             )
         )
 

@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 import struct
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,7 @@ from callreel.capture.sockets import (
 
 SLOT_BYTES = 2048
 """60 ms of L16 fits."""
+_STAGGER_BYTES = 64
 BATCH = 128
 MAX_BATCHES = 64
 """Bound of one drain: a flood on one socket must not starve the others."""
@@ -56,6 +58,8 @@ _HEADER = np.dtype(
 """``struct mmsghdr`` of 64-bit Linux."""
 _FIRST = struct.Struct("=40xQ8xI")
 """``controllen`` and ``length`` of a header."""
+_DROPS = struct.Struct("=48xI")
+"""The drop count in the control data."""
 _CONTROL = np.dtype(
     {
         "names": ["level", "type", "sec", "nsec", "drops_level", "drops_type", "drops"],
@@ -114,16 +118,18 @@ class Sweeper:
         self.name_bytes = _NAME_BYTES[socket.AddressFamily(family)]
         self.headers = bytearray(BATCH * _HEADER.itemsize)
         self.names = bytearray(BATCH * self.name_bytes)
-        self._slots = np.zeros((BATCH, SLOT_BYTES), np.uint8)
-        self._controls = np.zeros(BATCH, _CONTROL)
+        # A cache line apart from a power of two: else all slots' beginnings compete for the same
+        # few lines of the processor's cache.
+        self._slots = np.zeros((BATCH, SLOT_BYTES + _STAGGER_BYTES), np.uint8)
+        self._control_bytes = bytearray(BATCH * _CONTROL_BYTES)
+        self._controls = np.frombuffer(self._control_bytes, _CONTROL)
         self._iovecs = np.zeros((BATCH, 2), np.uintp)
         self._header_fields = np.frombuffer(self.headers, _HEADER)
         self.name_rows = np.frombuffer(self.names, np.uint8).reshape(BATCH, self.name_bytes)
         self._seconds = self._controls["sec"]
         self._nanoseconds = self._controls["nsec"]
-        self._drops = self._controls["drops"]
         index = np.arange(BATCH, dtype=np.uintp)
-        self._iovecs[:, 0] = self._slots.ctypes.data + index * SLOT_BYTES
+        self._iovecs[:, 0] = self._slots.ctypes.data + index * (SLOT_BYTES + _STAGGER_BYTES)
         self._iovecs[:, 1] = SLOT_BYTES
         fields = self._header_fields
         fields["name"] = self.name_rows.ctypes.data + index * self.name_bytes
@@ -188,11 +194,15 @@ class Sweeper:
 
     def drop_counts(self, n: int) -> tuple[int, int]:
         """The kernel's count that the first and the last of ``n`` datagrams carry."""
-        lengths = self._header_fields["controllen"]
-        # There is no count with a datagram as long as nothing was ever dropped.
-        first = int(self._drops[0]) if lengths[0] == _STAMP_AND_DROPS else 0
-        last = int(self._drops[n - 1]) if lengths[n - 1] == _STAMP_AND_DROPS else 0
-        return first, last
+        return self._drop_count(0), self._drop_count(n - 1)
+
+    def _drop_count(self, index: int) -> int:
+        controllen: int = _FIRST.unpack_from(self.headers, index * _HEADER.itemsize)[0]
+        if controllen != _STAMP_AND_DROPS:
+            # There is no count with a datagram as long as nothing was ever dropped.
+            return 0
+        count: int = _DROPS.unpack_from(self._control_bytes, index * _CONTROL_BYTES)[0]
+        return count
 
     def mixed(
         self, n: int, now_wall_ns: int
@@ -316,11 +326,11 @@ class Tap:
             if n == 0:
                 break
             shape = sweeper.uniform(n)
-            now = anchor.now()
-            batch: Batch | None = None
+            now_ns = time.monotonic_ns()
+            batch: Batch
             if shape is not None and sweeper.names.startswith(self._expecting(n, sweeper)):
                 batch = sweeper.take_uniform(n, shape)
-                if anchor.is_suspect(now.mono_ns):
+                if anchor.is_suspect(now_ns):
                     batch = Batch(
                         batch.lengths, self._corrected(batch.stamps_ns, anchor), batch.data
                     )
@@ -329,8 +339,8 @@ class Tap:
                     self.latch.heard_ns = heard_ns
                 length_bytes += n * shape[0]
             else:
-                lengths, stamps, truncated = sweeper.mixed(n, now.wall_ns)
-                if anchor.is_suspect(now.mono_ns):
+                lengths, stamps, truncated = sweeper.mixed(n, now_ns + anchor.offset_ns)
+                if anchor.is_suspect(now_ns):
                     stamps = self._corrected(stamps, anchor)
                 taken, changes = self.latch.admit(sweeper.name_rows[:n], stamps - anchor.offset_ns)
                 if changes:
@@ -347,7 +357,7 @@ class Tap:
             first = head if first < 0 else first
             datagrams += n
             if n < BATCH:
-                self._drained_ns = now.mono_ns
+                self._drained_ns = now_ns
                 break
         if datagrams:
             self.drops.drained(first, last, datagrams=datagrams, length_bytes=length_bytes)
