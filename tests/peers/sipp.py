@@ -73,7 +73,7 @@ def _request(method: str, cseq: int, *, body: str = "", to_tag: bool = True) -> 
     extra = ""
     if body:
         extra = "Require: siprec\nContent-Type: multipart/mixed;boundary=foobar\n"
-    branch = "[branch-2]" if method == "CANCEL" else "[branch]"
+    branch = "[branch-3]" if method == "CANCEL" else "[branch]"
     if method == "ACK-2xx":
         method, branch = "ACK", "[branch]"
     to = "[peer_tag_param]" if to_tag else ""
@@ -110,15 +110,15 @@ def scenario(
     """A session as XML.
 
     ``hold_ms``: talk so long, hold so long, then go on. ``ack_after_ms``: as if our 200s had been
-    lost. ``cancel``: take the INVITE back at once.
+    lost. ``cancel``: take the INVITE back while it is pending.
     """
     steps = [_request("INVITE", 1, body=_body("sendonly", 1, padding), to_tag=False)]
     if cancel:
         steps += [
+            '<recv response="100"/><pause milliseconds="100"/>',
             _request("CANCEL", 1, to_tag=False),
-            '<recv response="100" optional="true"/>',
             '<recv response="200"/><recv response="487"/>',
-            _request("ACK", 1).replace("[branch]", "[branch-3]"),
+            _request("ACK", 1).replace("[branch]", "[branch-6]"),
         ]
     else:
         steps.append(_RECV_200_AND_PORTS)
@@ -162,7 +162,7 @@ class Sipp:
         host, port = server.sip_uri.removeprefix("sip:").split(":")
         process = await asyncio.create_subprocess_exec(
             *(program, f"{host}:{port}", "-sf", "scenario.xml", "-i", "127.0.0.1"),
-            *("-t", transport, "-m", str(calls), "-r", str(calls), "-nostdin"),
+            *("-t", transport, "-m", str(calls), "-r", str(max(calls, 20)), "-nostdin"),
             *("-trace_logs", "-log_file", "ports.log", "-trace_err", "-error_file", "errors.log"),
             *("-timeout", "60", "-timeout_error"),
             cwd=folder,

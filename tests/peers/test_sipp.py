@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from pathlib import Path
 
@@ -131,7 +132,13 @@ async def test_hold_by_reinvite_is_silence_and_both_legs_come_back(
 async def test_cancel_leaves_no_call_in_progress(
     server: OwnServer, api: Api, tmp_path: Path
 ) -> None:
+    # A busy database keeps the INVITE pending until the CANCEL has come.
+    busy = sqlite3.connect(server.data / "callreel.db", isolation_level=None)
+    busy.execute("BEGIN IMMEDIATE")
     sipp = await Sipp.start(server, tmp_path, scenario(cancel=True))
+    await asyncio.sleep(1.0)
+    busy.execute("ROLLBACK")
+    busy.close()
     await sipp.succeed()
     calls = (await asyncio.to_thread(api.get, "/Calls.json", PageSize="1"))["calls"]
     assert calls[0]["status"] == "canceled"
@@ -143,6 +150,7 @@ async def test_lost_200s_are_repeated_until_the_ack(
 ) -> None:
     sipp = await Sipp.start(server, tmp_path, scenario(ack_after_ms=2000, talk_ms=500))
     await sipp.succeed()
+    await asyncio.to_thread(api.wait_live, 0)
     calls = (await asyncio.to_thread(api.get, "/Calls.json", PageSize="1"))["calls"]
     assert calls[0]["status"] == "completed"
 
