@@ -39,6 +39,10 @@ STEP_NS = 40_000_000
 """The line steps where delays change by more than this and stay changed."""
 STEP_HOLD_NS = 10 * NS
 """For how long they must stay changed; and how far back "before" reaches."""
+STEP_PROOF = 10
+SHORT_STEP_NS = 250_000_000
+"""Near the end, where less than a tenth of that follows, jitter would pass for a step: there it
+takes more than this."""
 LOOK_NS = 30 * NS
 """How far to either side a packet bears on the line."""
 MAX_DRIFT_PPM = 1000
@@ -365,11 +369,13 @@ class _Soundings:
         self.media = array("q")
         self.delay_ns = array("q")
         self.flags = array("B")
-        self.cell = -1
+        self.cell = 0
 
     def note(self, run: Run, clock_hz: int) -> None:
         second = run.media // clock_hz
         begins = np.diff(second, prepend=self.cell) != 0
+        if not self.media:
+            begins[0] = True
         flagged = np.flatnonzero(run.flags)
         if len(flagged):
             # At most one in a tenth of a second: jitter raises many, and one of them will do.
@@ -410,6 +416,8 @@ def _steps(media: Int64, delay: Int64, flags: NDArray[np.uint8], hold: int) -> l
         if since >= k:
             continue
         change = int(delay[k:end].min()) - int(delay[since:k].min())
+        if int(media[end - 1] - media[k]) * STEP_PROOF < hold and abs(change) < SHORT_STEP_NS:
+            continue
         # Packets that were held up come in a burst afterwards. Packets cannot come early: a delay
         # that falls for good is a leap of media time, or else a congestion that is over.
         if change > STEP_NS or (change < -STEP_NS and flags[k] & _SKIP):

@@ -122,7 +122,7 @@ class Sender:
         return Flow(sent.astype(np.int64), np.full(n, 12 + size, np.uint16), packets.reshape(-1))
 
     def after(self, packets: int, *, ticks: int | None = None) -> Sender:
-        """The same sender that many packets later; media time goes on with them, or by ``ticks``."""
+        """The same sender that many packets later; media time goes on as they do, or so far."""
         media = 8 * self.packet_ms * packets if ticks is None else ticks
         return replace(
             self,

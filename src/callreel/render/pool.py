@@ -1,0 +1,153 @@
+"""The render pool seen from asyncio: processes of their own, so that rendering disturbs no call.
+
+A child that dies (out of memory, killed) takes only its job with it, which is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from callreel.base.errors import MachineError
+from callreel.calls.model import Recording
+from callreel.calls.rendering import Rendered
+from callreel.render.job import RenderResult, RenderSpec, render_recording
+from callreel.render.mp3 import encode_mp3
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+TRIES = 3
+"""How often a job is begun whose process dies under it."""
+_NICENESS = 10
+_PR_SET_PDEATHSIG = 1
+
+
+class RenderPool:
+    """So many render processes, started when there is something to do. Of one event loop."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._executor: ProcessPoolExecutor | None = None
+        self._closed = False
+
+    async def render(self, journal: Path, destination: Path, spec: RenderSpec) -> RenderResult:
+        """See :func:`callreel.render.job.render_recording`. Raises ``MachineError``."""
+        return await self._run(render_recording, journal, destination, spec)
+
+    async def mp3(self, wav: Path, mp3: Path) -> None:
+        """See :func:`callreel.render.mp3.encode_mp3`. Raises ``MachineError``."""
+        await self._run(encode_mp3, wav, mp3)
+
+    async def close(self) -> None:
+        """Wait for the jobs that run, drop those that wait, and end the processes."""
+        self._closed = True
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            await asyncio.to_thread(executor.shutdown, cancel_futures=True)
+
+    async def _run(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        assert not kwargs
+        loop = asyncio.get_running_loop()
+        for _ in range(TRIES):
+            executor = self._running()
+            try:
+                return await loop.run_in_executor(executor, job, *args)
+            except BrokenProcessPool:
+                # All jobs of the pool see this at once; the first to come makes a new one.
+                if self._executor is executor:
+                    self._executor = None
+                    executor.shutdown(wait=False)
+            except RuntimeError as error:
+                if not self._closed:
+                    raise
+                raise MachineError("the render pool is closed") from error
+        raise MachineError(
+            f"the process rendering it died {TRIES} times",
+            hint="look for the kernel's out-of-memory killer",
+        )
+
+    def _running(self) -> ProcessPoolExecutor:
+        if self._closed:
+            raise MachineError("the render pool is closed")
+        if self._executor is None:
+            # A fork would copy the event loop, its sockets and whatever its threads had locked.
+            self._executor = ProcessPoolExecutor(
+                self._workers,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_settle,
+                initargs=(os.getpid(),),
+            )
+        return self._executor
+
+
+def _settle(parent: int) -> None:
+    """In a child: give way to calls, die with the parent, leave Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(_NICENESS)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        # It died before it was asked to be waited for.
+        os._exit(1)
+
+
+class JournalRenderer:
+    """The :class:`callreel.calls.rendering.Renderer` of a server.
+
+    ``journals`` is the folder of the journals' folders, ``scratch`` where rendered files wait to
+    be taken into the media store.
+    """
+
+    def __init__(self, pool: RenderPool, journals: Path, scratch: Path) -> None:
+        self._pool = pool
+        self._journals = journals
+        self._scratch = scratch
+
+    async def render(self, recording: Recording) -> Rendered:
+        """Turn a recording's journal into a WAV and an integrity report."""
+        spec = RenderSpec(
+            recording_id=recording.id,
+            track=recording.request.track,
+            channel_count=recording.request.channel_count,
+            trim=recording.request.trim,
+        )
+        journal = self._journals / recording.id
+        result = await self._pool.render(journal, self._scratch / recording.id, spec)
+        return Rendered(
+            wav=result.wav,
+            report=result.report_path,
+            duration_ms=result.duration_ms,
+            size_bytes=result.size_bytes,
+            sha256=result.sha256,
+            absent_code=result.absent_code,
+        )
+
+    async def mp3(self, wav: Path, mp3: Path) -> None:
+        """Encode a WAV."""
+        await self._pool.mp3(wav, mp3)
+
+    async def discard(self, recording_id: str) -> None:
+        """Delete a recording's journal and whatever rendering left behind."""
+        await asyncio.to_thread(self._discard, recording_id)
+
+    def _discard(self, recording_id: str) -> None:
+        try:
+            for suffix in (".wav", ".json", ".wav.part", ".json.part"):
+                Path(f"{self._scratch / recording_id}{suffix}").unlink(missing_ok=True)
+            shutil.rmtree(self._journals / recording_id)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise MachineError(
+                f"cannot delete a journal: {error.strerror}", path=self._journals / recording_id
+            ) from error
