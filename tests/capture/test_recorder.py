@@ -18,6 +18,7 @@ from callreel.base.errors import CapacityError, MachineError, UsageError
 from callreel.calls.media import CaptureState, Codec, Stream
 from callreel.calls.model import PauseBehavior, Track
 from callreel.capture import recorder as recorder_module
+from callreel.capture.anchor import Anchor, Instant
 from callreel.capture.protocol import WorkerEvent, WorkerEventKind
 from callreel.capture.recorder import Recorder
 from callreel.capture.settings import WorkerSettings
@@ -268,6 +269,59 @@ def test_stop_while_paused(bench: Bench, source: NumberedSource) -> None:
     source.send(port, 5)
     assert bench.recorder.stop(ONE).packets == 5
     assert bench.kept() == wanted
+
+
+class BusyAnchor(Anchor):
+    """Has packets arrive right before and right after each instant that is taken."""
+
+    def __init__(self, send: Callable[[], list[int]]) -> None:
+        super().__init__()
+        self._send = send
+        self.before: list[list[int]] = []
+        self.after: list[list[int]] = []
+
+    def now(self) -> Instant:
+        self.before.append(self._send())
+        instant = super().now()
+        self.after.append(self._send())
+        return instant
+
+
+def test_the_instants_cut_to_the_packet(bench: Bench, source: NumberedSource) -> None:
+    port = bench.recorder.open(CALL, [stream()])[0]
+    anchor = BusyAnchor(lambda: source.send(port, 2))
+    bench.recorder._anchor = anchor
+    started = bench.recorder.start(ONE, CALL, BOTH)
+    bench.sweep()
+    paused = bench.recorder.pause(ONE, PauseBehavior.SKIP)
+    resumed = bench.recorder.resume(ONE)
+    stopped = bench.recorder.stop(ONE)
+    assert started.mono_ns < paused.mono_ns < resumed.mono_ns
+    slabs = [
+        part.packets()
+        for _, part in read_journal(bench.root, ONE)
+        if isinstance(part, Block) and part.kind is Kind.RTP
+    ]
+    arrivals = [arrival for slab in slabs for arrival in slab.arrival_ns.tolist()]
+    kept = bench.kept()
+    sent = [
+        number
+        for pair in zip(anchor.before, anchor.after, strict=True)
+        for number in pair[0] + pair[1]
+    ]
+    # Each instant falls between two packets sent one after the other: what is kept is two runs,
+    # and each begins behind and ends before packets that were let through by the filter.
+    first = [n for n, at in zip(kept, arrivals, strict=True) if at <= paused.mono_ns]
+    second = kept[len(first) :]
+    assert first == list(range(first[0], first[-1] + 1))
+    assert second == list(range(second[0], second[-1] + 1))
+    assert all(started.mono_ns < at <= paused.mono_ns for at in arrivals[: len(first)])
+    assert all(at > resumed.mono_ns for at in arrivals[len(first) :])
+    assert any(first[0] == after[0] for after in anchor.after)
+    assert any(first[-1] == before[-1] for before in anchor.before)
+    assert any(second[0] == after[0] for after in anchor.after)
+    assert any(second[-1] == before[-1] for before in anchor.before)
+    assert stopped.packets == len(kept) < len(sent)
 
 
 def test_commands_can_be_sent_again(bench: Bench, source: NumberedSource) -> None:
@@ -732,14 +786,15 @@ def test_ipv6_media_needs_an_ipv6_socket(bench: Bench) -> None:
         bench.recorder.open(CALL, [stream(host="::1")])
 
 
-def test_sweeps_are_spread_and_due_only_while_something_is_kept(bench: Bench) -> None:
+def test_sweeps_are_due_on_their_grid_and_only_while_something_is_kept(bench: Bench) -> None:
     due: Callable[[], int | None] = bench.recorder.next_due_ns
     bench.recorder.open(CALL, [stream()])
     assert due() is None
     bench.recorder.start(ONE, CALL, BOTH)
     first = due()
     assert first is not None
-    assert abs(first - time.monotonic_ns() - 470_000_000) < 200_000_000
+    assert first % 500_000_000 == 0
+    assert first - time.monotonic_ns() <= 500_000_000
     bench.recorder.stop(ONE)
     bench.sweep()
     assert due() is None
