@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from callreel.base.clock import Clock
 from callreel.base.errors import PeerError
 from callreel.base.ids import IdSource
-from callreel.phone.sender import Pacer, RtpSender
+from callreel.phone.sender import FrameSource, Pacer, RtpSender
 from callreel.phone.sources import AudioSource, encode_source
 from callreel.signalling.transport import routed_host
 from callreel.signalling.user_agent import IncomingRequest, UserAgent
@@ -81,7 +81,7 @@ class RecordingClient:
     async def call(
         self,
         uri: str,
-        tracks: Sequence[AudioSource],
+        tracks: Sequence[AudioSource | FrameSource],
         *,
         caller: Party,
         callee: Party,
@@ -91,7 +91,8 @@ class RecordingClient:
     ) -> ClientCall:
         """Begin a session; returns once it is answered and audio flows.
 
-        The first track is the caller's. ``metadata`` replaces what we would say of the parties.
+        The first track is the caller's; a live source gives frames of ``codec``. ``metadata``
+        replaces what we would say of the parties.
         Raises ``PeerError`` when the recorder refuses or does not answer.
         """
         flow = await self._agent.resolve(uri, transport)
@@ -99,7 +100,7 @@ class RecordingClient:
         senders = [
             RtpSender(
                 self._local_host if self._local_host != "0.0.0.0" else host,
-                encode_source(source, codec),
+                encode_source(source, codec) if isinstance(source, AudioSource) else source,
                 self._packetizer(codec),
             )
             for source in tracks

@@ -5,18 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from typing import Protocol
 
 from callreel.base.clock import Clock
-from callreel.phone.sources import FRAME_SAMPLES, EncodedSource
+from callreel.phone.sources import FRAME_SAMPLES
 from callreel.wire.rtp import Packetizer
 
 FRAME_S = 0.02
 
 
+class FrameSource(Protocol):
+    """What a stream plays: :class:`callreel.phone.sources.EncodedSource`, or anything live."""
+
+    def frame(self, number: int) -> bytes:
+        """The payload of frame ``number``, 20 ms each, from 0."""
+        ...
+
+
 class RtpSender:
     """One stream: a socket of its own, a source, and where it goes."""
 
-    def __init__(self, local_host: str, source: EncodedSource, packetizer: Packetizer) -> None:
+    def __init__(self, local_host: str, source: FrameSource, packetizer: Packetizer) -> None:
         family = socket.AF_INET6 if ":" in local_host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
