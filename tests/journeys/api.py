@@ -23,6 +23,8 @@ class Api:
             auth=(server.account_sid, server.auth_token),
             trust_env=False,
             timeout=20,
+            # No connection outlives its answer: nothing is left open where nobody closes us.
+            limits=httpx.Limits(max_keepalive_connections=0),
         )
 
     def get(self, path: str, **query: str) -> Json:

@@ -78,14 +78,18 @@ class OwnServer:
         deadline = time.monotonic() + START_S
         while self.process.poll() is None and time.monotonic() < deadline:
             if state.exists():
-                found = json.loads(state.read_text())
-                self.http_url, self.sip_uri = found["http_url"], found["sip_uri"]
+                self.learn_state()
                 if self._healthy():
                     return
             time.sleep(0.05)
         self.stop()
         tail = "\n".join(self.log.splitlines()[-15:])
         raise MachineError(f"the server did not come up:\n{tail}")
+
+    def learn_state(self) -> None:
+        """Read how it is reached from what it says: it may have been restarted on other ports."""
+        found = json.loads((self.data / "server.json").read_text())
+        self.http_url, self.sip_uri = found["http_url"], found["sip_uri"]
 
     def stop(self) -> int:
         """SIGTERM, and wait: calls and recordings end properly. Returns the exit status."""
