@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from callreel.base.clock import Clock
 from callreel.base.errors import PeerError
 from callreel.base.ids import IdSource
-from callreel.phone.sender import FrameSource, Pacer, RtpSender
+from callreel.phone.sender import FrameSource, OutgoingStream, Pacer, RtpSender
 from callreel.phone.sources import AudioSource, encode_source
 from callreel.signalling.transport import routed_host
 from callreel.signalling.user_agent import IncomingRequest, UserAgent
@@ -39,7 +39,7 @@ class ClientCall:
 
     dialog: Dialog
     """The SIP dialog."""
-    senders: list[RtpSender]
+    streams: Sequence[OutgoingStream]
     """One a track."""
     offer: sdp.SessionDescription
     """What we offered last."""
@@ -51,7 +51,7 @@ class ClientCall:
     @property
     def packets_sent(self) -> int:
         """Over all tracks."""
-        return sum(sender.packets_sent for sender in self.senders)
+        return sum(stream.packets_sent for stream in self.streams)
 
 
 class RecordingClient:
@@ -96,17 +96,52 @@ class RecordingClient:
         Raises ``PeerError`` when the recorder refuses or does not answer.
         """
         flow = await self._agent.resolve(uri, transport)
-        host = routed_host(flow.host, flow.port)
+        local_host = self._local_host
+        if local_host == "0.0.0.0":
+            local_host = routed_host(flow.host, flow.port)
         senders = [
             RtpSender(
-                self._local_host if self._local_host != "0.0.0.0" else host,
+                local_host,
                 encode_source(source, codec) if isinstance(source, AudioSource) else source,
                 self._packetizer(codec),
             )
             for source in tracks
         ]
-        labels = [str(number + 1) for number in range(len(senders))]
-        offer = _offer(host, senders, labels, codec, int(self._ids.new_id()[:8], 16))
+        try:
+            call = await self.announce(
+                uri,
+                senders,
+                caller=caller,
+                callee=callee,
+                codec=codec,
+                transport=transport,
+                metadata=metadata,
+            )
+        except BaseException:
+            self._pacer.remove(senders)
+            raise
+        self._pacer.add(senders)
+        return call
+
+    async def announce(
+        self,
+        uri: str,
+        streams: Sequence[OutgoingStream],
+        *,
+        caller: Party,
+        callee: Party,
+        codec: str = "PCMU",
+        transport: Transport = Transport.UDP,
+        metadata: bytes | None = None,
+    ) -> ClientCall:
+        """Begin a session whose packets are sent by others; returns once it is answered.
+
+        Then ``remote`` of each stream says where its packets are to go. As :meth:`call` otherwise.
+        """
+        flow = await self._agent.resolve(uri, transport)
+        host = routed_host(flow.host, flow.port)
+        labels = [str(number + 1) for number in range(len(streams))]
+        offer = _offer(host, streams, labels, codec, int(self._ids.new_id()[:8], 16))
         about = metadata or _metadata(self._ids, labels, [caller, callee])
         request = self._agent.new_request(
             "INVITE",
@@ -117,23 +152,18 @@ class RecordingClient:
             content_type=f"multipart/mixed;boundary={_BOUNDARY}",
             headers=[("Require", "siprec")],
         )
-        try:
-            request.headers.set("Contact", f"<{self._agent.contact(flow)}>;+sip.src")
-            dialog, response = await self._agent.invite(request, flow)
-            call = ClientCall(dialog, senders, offer, about)
-            self._aim(call, sdp.SessionDescription.parse(response.body))
-        except BaseException:
-            self._pacer.remove(senders)
-            raise
+        request.headers.set("Contact", f"<{self._agent.contact(flow)}>;+sip.src")
+        dialog, response = await self._agent.invite(request, flow)
+        call = ClientCall(dialog, streams, offer, about)
+        self._aim(call, sdp.SessionDescription.parse(response.body))
         self._calls[dialog.id] = call
-        self._pacer.add(senders)
         return call
 
     async def hold(self, call: ClientCall, *, on: bool) -> None:
         """Put all tracks on hold (``inactive``), or take them off again."""
         direction = sdp.Direction.INACTIVE if on else sdp.Direction.SENDONLY
-        for sender in call.senders:
-            sender.held = on or sender.held
+        for stream in call.streams:
+            stream.held = on or stream.held
         offer = replace(
             call.offer,
             session_version=call.offer.session_version + 1,
@@ -149,8 +179,8 @@ class RecordingClient:
             raise PeerError(f"re-INVITE: {response.code} {response.phrase}", status=response.code)
         call.offer = offer
         self._aim(call, sdp.SessionDescription.parse(response.body))
-        for sender in call.senders:
-            sender.held = on
+        for stream in call.streams:
+            stream.held = on
 
     async def hang_up(self, call: ClientCall) -> None:
         """End a session with a BYE."""
@@ -184,7 +214,7 @@ class RecordingClient:
 
     def _forget(self, call: ClientCall) -> None:
         self._calls.pop(call.dialog.id, None)
-        self._pacer.remove(call.senders)
+        self._pacer.remove(call.streams)
         call.ended.set()
 
     def _packetizer(self, codec: str) -> Packetizer:
@@ -198,9 +228,9 @@ class RecordingClient:
 
     @staticmethod
     def _aim(call: ClientCall, answer: sdp.SessionDescription) -> None:
-        for sender, media in zip(call.senders, answer.media, strict=False):
+        for stream, media in zip(call.streams, answer.media, strict=False):
             host = media.address or answer.address
-            sender.remote = (host, media.port) if host and media.port else None
+            stream.remote = (host, media.port) if host and media.port else None
 
 
 def _plain(name: str) -> str:
@@ -208,20 +238,20 @@ def _plain(name: str) -> str:
 
 
 def _offer(
-    host: str, senders: Sequence[RtpSender], labels: Sequence[str], codec: str, session_id: int
+    host: str, streams: Sequence[OutgoingStream], labels: Sequence[str], codec: str, session_id: int
 ) -> sdp.SessionDescription:
     payload_type = 8 if codec.upper() == "PCMA" else 0
     media = tuple(
         sdp.Media(
             kind="audio",
-            port=sender.port,
+            port=stream.port,
             protocol="RTP/AVP",
             formats=(str(payload_type),),
             codecs=(sdp.Codec(payload_type, codec.upper(), 8000),),
             direction=sdp.Direction.SENDONLY,
             label=label,
         )
-        for sender, label in zip(senders, labels, strict=True)
+        for stream, label in zip(streams, labels, strict=True)
     )
     return sdp.SessionDescription(
         media=media,

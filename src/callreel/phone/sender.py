@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Sequence
 from typing import Protocol
 
 from callreel.base.clock import Clock
@@ -19,6 +20,23 @@ class FrameSource(Protocol):
 
     def frame(self, number: int) -> bytes:
         """The payload of frame ``number``, 20 ms each, from 0."""
+        ...
+
+
+class OutgoingStream(Protocol):
+    """What a session announces and aims: :class:`RtpSender`, or a stream sent from elsewhere."""
+
+    port: int
+    """Where packets come from, as announced."""
+    remote: tuple[str, int] | None
+    """Where they are to go; None while nothing is to be sent."""
+    held: bool
+    """On hold: time passes, nothing is sent."""
+    packets_sent: int
+    """Since the start."""
+
+    def close(self) -> None:
+        """The session is over."""
         ...
 
 
@@ -70,18 +88,18 @@ class Pacer:
         self._senders: list[RtpSender] = []
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, senders: list[RtpSender]) -> None:
+    def add(self, senders: Sequence[RtpSender]) -> None:
         """Send for these from the next 20 ms on."""
         self._senders += senders
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="pacer")
 
-    def remove(self, senders: list[RtpSender]) -> None:
+    def remove(self, streams: Sequence[OutgoingStream]) -> None:
         """Send no more for these, and give their sockets back."""
-        for sender in senders:
-            if sender in self._senders:
-                self._senders.remove(sender)
-            sender.close()
+        gone = {id(stream) for stream in streams}
+        self._senders = [sender for sender in self._senders if id(sender) not in gone]
+        for stream in streams:
+            stream.close()
 
     async def close(self) -> None:
         """Stop."""
@@ -90,7 +108,7 @@ class Pacer:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
-        self.remove(list(self._senders))
+        self.remove(self._senders)
 
     async def _run(self) -> None:
         due = self._clock.monotonic()
