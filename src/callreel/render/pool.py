@@ -38,6 +38,7 @@ class RenderPool:
     def __init__(self, workers: int) -> None:
         self._workers = workers
         self._executor: ProcessPoolExecutor | None = None
+        self._alone = asyncio.Lock()
         self._closed = False
 
     async def render(self, journal: Path, destination: Path, spec: RenderSpec) -> RenderResult:
@@ -57,37 +58,65 @@ class RenderPool:
 
     async def _run(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         assert not kwargs
-        loop = asyncio.get_running_loop()
-        for _ in range(TRIES):
-            executor = self._running()
-            try:
-                return await loop.run_in_executor(executor, job, *args)
-            except BrokenProcessPool:
-                # All jobs of the pool see this at once; the first to come makes a new one.
-                if self._executor is executor:
-                    self._executor = None
-                    executor.shutdown(wait=False)
-            except RuntimeError as error:
-                if not self._closed:
-                    raise
-                raise MachineError("the render pool is closed") from error
+        executor = self._running()
+        try:
+            return await self._attempt(executor, job, args)
+        except BrokenProcessPool:
+            # Every job of the pool sees this, whichever of them it was that died.
+            if self._executor is executor:
+                self._executor = None
+                executor.shutdown(wait=False)
+        # So each is tried again alone: what kills its process kills no other job then.
+        for _ in range(TRIES - 1):
+            async with self._alone:
+                self._refuse_if_closed()
+                executor = _processes(1)
+                try:
+                    return await self._attempt(executor, job, args)
+                except BrokenProcessPool:
+                    pass
+                finally:
+                    await asyncio.to_thread(executor.shutdown)
         raise MachineError(
             f"the process rendering it died {TRIES} times",
             hint="look for the kernel's out-of-memory killer",
         )
 
+    async def _attempt(
+        self, executor: ProcessPoolExecutor, job: Callable[..., T], args: tuple[object, ...]
+    ) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(executor, job, *args)
+        except asyncio.CancelledError:
+            if self._closed and not _being_cancelled():
+                raise MachineError("the render pool is closed") from None
+            raise
+
     def _running(self) -> ProcessPoolExecutor:
+        self._refuse_if_closed()
+        if self._executor is None:
+            self._executor = _processes(self._workers)
+        return self._executor
+
+    def _refuse_if_closed(self) -> None:
         if self._closed:
             raise MachineError("the render pool is closed")
-        if self._executor is None:
-            # A fork would copy the event loop, its sockets and whatever its threads had locked.
-            self._executor = ProcessPoolExecutor(
-                self._workers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_settle,
-                initargs=(os.getpid(),),
-            )
-        return self._executor
+
+
+def _being_cancelled() -> bool:
+    """Whether it is this task that is cancelled, and not merely what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _processes(workers: int) -> ProcessPoolExecutor:
+    # A fork would copy the event loop, its sockets and whatever its threads had locked.
+    return ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_settle,
+        initargs=(os.getpid(),),
+    )
 
 
 def _settle(parent: int) -> None:
@@ -95,6 +124,7 @@ def _settle(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(_NICENESS)
     libc = ctypes.CDLL(None, use_errno=True)
+    # To be exact: with the thread that spawned it, which is the event loop's.
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         # It died before it was asked to be waited for.
@@ -105,10 +135,13 @@ class JournalRenderer:
     """The :class:`callreel.calls.rendering.Renderer` of a server.
 
     ``journals`` is the folder of the journals' folders, ``scratch`` where rendered files wait to
-    be taken into the media store.
+    be taken into the media store; ``silence_dbfs`` is what ``trim-silence`` goes by.
     """
 
-    def __init__(self, pool: RenderPool, journals: Path, scratch: Path) -> None:
+    def __init__(
+        self, pool: RenderPool, journals: Path, scratch: Path, *, silence_dbfs: float = -50.0
+    ) -> None:
+        self._silence_dbfs = silence_dbfs
         self._pool = pool
         self._journals = journals
         self._scratch = scratch
@@ -120,6 +153,7 @@ class JournalRenderer:
             track=recording.request.track,
             channel_count=recording.request.channel_count,
             trim=recording.request.trim,
+            silence_dbfs=self._silence_dbfs,
         )
         journal = self._journals / recording.id
         result = await self._pool.render(journal, self._scratch / recording.id, spec)

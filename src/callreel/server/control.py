@@ -5,26 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import json
 import logging
 import os
 import random
 import signal
-import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 import uvloop
 
 from callreel.api.app import ApiServices, create_app
 from callreel.base.errors import CallreelError, MachineError, UsageError
-from callreel.base.ids import parse_id
-from callreel.calls.model import Account
 from callreel.capture.client import WorkerPool
 from callreel.capture.protocol import WorkerEvent, WorkerEventKind
 from callreel.console.app import create_console
@@ -32,13 +27,15 @@ from callreel.delivery.address import AddressPolicy
 from callreel.delivery.sender import Sender
 from callreel.delivery.worker import DeliveryLoop
 from callreel.mediastore import MediaStore
-from callreel.render.pool import RenderPool
+from callreel.render.pool import JournalRenderer, RenderPool
+from callreel.server.addresses import bind_tcp, reachable, url_host
 from callreel.server.banner import banner
 from callreel.server.datadir import DataDir
 from callreel.server.health import Health
+from callreel.server.http import serving
 from callreel.server.outbox import StoreOutbox
-from callreel.server.rendering import PoolRenderer
-from callreel.server.settings import PeerSettings, RecordPolicy, Settings, load_settings
+from callreel.server.peering import configured_peers
+from callreel.server.settings import Settings, load_settings
 from callreel.server.supervisor import LIFELINE_FD, announce_ready, worker_socket
 from callreel.server.syncer import Syncer
 from callreel.server.system import RandomIds, SystemClock
@@ -49,7 +46,7 @@ from callreel.service.finishing import FinishingService
 from callreel.service.media import MediaService
 from callreel.service.recordings import RecordingService
 from callreel.service.recovery import recover
-from callreel.signalling.peers import Peer, PeerDirectory
+from callreel.signalling.peers import PeerDirectory
 from callreel.signalling.recording_server import RecordingServer
 from callreel.signalling.user_agent import UserAgent
 from callreel.store.database import Database
@@ -59,14 +56,6 @@ log = logging.getLogger(__name__)
 
 EX_CONFIG = 78
 SHUTDOWN = "the server is shutting down"
-
-
-class _Http(uvicorn.Server):
-    """uvicorn without its own signal handlers: shutting down is ours to order."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class Control:
@@ -98,18 +87,18 @@ class Control:
                 with contextlib.suppress(OSError):
                     left.unlink()
 
-            media_host = settings.public_address or _reachable(settings.sip_address[0])
+            media_host = settings.public_address or reachable(settings.sip_address[0])
             workers = WorkerPool(
-                [self._runtime / f"worker-{index}.sock" for index in range(settings.worker_count)],
+                [worker_socket(self._runtime, n) for n in range(settings.worker_count)],
                 on_event=self._worker_event,
                 advertised_host=media_host,
             )
             await stack.enter_async_context(workers)
 
-            http_socket = _bind_tcp(settings.http_address)
+            http_socket = bind_tcp(settings.http_address)
             stack.callback(http_socket.close)
             http_host, http_port = http_socket.getsockname()[:2]
-            http_url = f"http://{_url_host(_reachable(http_host))}:{http_port}"
+            http_url = f"http://{url_host(reachable(http_host))}:{http_port}"
 
             sender = await stack.enter_async_context(
                 Sender(
@@ -130,7 +119,9 @@ class Control:
             )
             pool = RenderPool(settings.render_worker_count)
             stack.push_async_callback(pool.close)
-            renderer = PoolRenderer(pool, data, silence_dbfs=settings.silence_dbfs)
+            renderer = JournalRenderer(
+                pool, data.journals, data.scratch, silence_dbfs=settings.silence_dbfs
+            )
             media_store = MediaStore.from_url(settings.media_url or str(data.media))
             finishing = FinishingService(context, renderer, media_store)
             recordings = RecordingService(context, finishing.enqueue)
@@ -141,7 +132,7 @@ class Control:
             )
             await recover(context, calls, recordings, finishing)
 
-            peers = PeerDirectory(await _peers(settings, account, accounts))
+            peers = PeerDirectory(await configured_peers(settings, account, accounts))
             signalling = RecordingServer(
                 peers=peers,
                 media=workers,
@@ -180,12 +171,12 @@ class Control:
                 media_auth=settings.media_auth,
             )
             app.mount("/console", create_console(accounts, calls, recordings))
-            await stack.enter_async_context(_http(app, http_socket))
+            await stack.enter_async_context(serving(app, http_socket))
             await stack.enter_async_context(_running(deliveries.run(), "deliveries"))
             syncer = Syncer(data.journals, lambda: len(signalling) > 0)
             await stack.enter_async_context(_running(syncer.run(), "syncer"))
 
-            sip_uri = f"sip:{_url_host(settings.public_address or _reachable(sip_host))}:{sip_port}"
+            sip_uri = f"sip:{url_host(settings.public_address or reachable(sip_host))}:{sip_port}"
             data.write_state({"pid": os.getpid(), "http_url": http_url, "sip_uri": sip_uri})
             stack.callback(data.remove_state)
             shown_token = account.auth_token if is_new else None
@@ -255,69 +246,20 @@ async def _sip_up(agent: UserAgent) -> None:
         raise MachineError("SIP is not listening")
 
 
-async def _peers(settings: Settings, first: Account, accounts: AccountService) -> list[Peer]:
-    """The configured peers, and this machine itself. Raises ``UsageError``."""
-    peers = [await _peer(one, first, accounts) for one in settings.peers]
-    if settings.accept_loopback:
-        peers.append(
-            Peer(
-                name="loopback",
-                networks=(ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")),
-                account_id=first.id,
-                record=settings.loopback_record.request,
-                our_side=None,
-            )
-        )
-    return peers
-
-
-async def _peer(one: PeerSettings, first: Account, accounts: AccountService) -> Peer:
-    account = first
-    if one.account_sid is not None:
-        found = await accounts.get(parse_id(one.account_sid) or "")
-        if found is None:
-            raise UsageError(f"peer {one.name}: there is no account {one.account_sid}")
-        account = found
-    return Peer(
-        name=one.name,
-        networks=tuple(ipaddress.ip_network(text, strict=False) for text in one.addresses),
-        account_id=account.id,
-        record=RecordPolicy(one.record).request,
-        our_side=one.our_side,
-    )
-
-
 async def _listen_sip(agent: UserAgent, address: tuple[str, int]) -> tuple[str, int]:
-    """UDP and TCP on the same port; where any will do, one that is free for both."""
+    """UDP and TCP on the same port; where any will do, one that is free for both.
+
+    Raises ``UsageError`` where the address cannot be had.
+    """
     host, port = address
     for _ in range(20):
-        local = await agent.listen_tcp(host, port)
         try:
+            local = await agent.listen_tcp(host, port)
             return await agent.listen_udp(host, local[1])
-        except MachineError:
+        except MachineError as error:
             if port:
-                raise
-    raise MachineError("no port is free for SIP over both UDP and TCP")
-
-
-@asynccontextmanager
-async def _http(app: Any, listening: socket.socket) -> AsyncIterator[None]:
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        timeout_graceful_shutdown=5,
-        server_header=False,
-        h11_max_incomplete_event_size=64 * 1024,
-    )
-    server = _Http(config)
-    task = asyncio.create_task(server.serve(sockets=[listening]), name="http")
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await task
+                raise UsageError(f"{error}; choose another address with --sip") from None
+    raise UsageError("no port is free for SIP over both UDP and TCP")
 
 
 @asynccontextmanager
@@ -329,40 +271,6 @@ async def _running(work: Any, name: str) -> AsyncIterator[None]:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-
-def _bind_tcp(address: tuple[str, int]) -> socket.socket:
-    host, port = address
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise UsageError(
-            f"the API cannot listen on {host}:{port}: {error.strerror}; choose with --http"
-        ) from None
-    listening.listen(1024)
-    return listening
-
-
-def _reachable(host: str) -> str:
-    """An address to tell others where ``host`` is what was bound: of all, one that is routed."""
-    if host not in ("0.0.0.0", "::"):
-        return host
-    family = socket.AF_INET6 if host == "::" else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:  # connecting a datagram socket sends nothing
-            probe.connect(("192.0.2.1" if family == socket.AF_INET else "2001:db8::1", 9))
-            found: str = probe.getsockname()[0]
-        except OSError:
-            return "127.0.0.1" if family == socket.AF_INET else "::1"
-    return found
-
-
-def _url_host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 async def _serve(settings: Settings, runtime: Path) -> None:

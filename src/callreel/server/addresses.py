@@ -1,0 +1,43 @@
+"""Addresses that a server tells others, from those that it was told to bind."""
+
+from __future__ import annotations
+
+import socket
+
+from callreel.base.errors import UsageError
+
+
+def reachable(host: str) -> str:
+    """``host``, or where that means all addresses, the one by which packets leave this machine."""
+    if host not in ("0.0.0.0", "::"):
+        return host
+    family = socket.AF_INET6 if host == "::" else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:  # connecting a datagram socket sends nothing
+            probe.connect(("192.0.2.1" if family == socket.AF_INET else "2001:db8::1", 9))
+            found: str = probe.getsockname()[0]
+        except OSError:
+            return "127.0.0.1" if family == socket.AF_INET else "::1"
+    return found
+
+
+def url_host(host: str) -> str:
+    """A host as it stands in a URL: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def bind_tcp(address: tuple[str, int]) -> socket.socket:
+    """A listening socket for the API. Raises ``UsageError`` where the address cannot be had."""
+    host, port = address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise UsageError(
+            f"the API cannot listen on {host}:{port}: {error.strerror}; choose with --http"
+        ) from None
+    listening.listen(1024)
+    return listening
