@@ -5,6 +5,8 @@ Runs in a process of the pool, in constant memory. The same journal and version 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -119,11 +121,14 @@ def render_recording(journal: Path, destination: Path, spec: RenderSpec) -> Rend
             part.replace(wav)
         sync_folder(destination.parent)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise MachineError(
             f"cannot write a recording: {error.strerror or error}",
             path=destination,
-            hint="make room on the filesystem of rendered files" if error.errno == 28 else None,
+            hint="make room on the filesystem of rendered files"
+            if error.errno == errno.ENOSPC
+            else None,
         ) from error
     return RenderResult(
         wav=wav if made.absent_code is None else None,

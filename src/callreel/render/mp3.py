@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def encode_mp3(wav: Path, mp3: Path) -> None:
         part.replace(mp3)
         sync_folder(mp3.parent)
     except (OSError, FFmpegError, ValueError) as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise MachineError(f"cannot make an MP3: {error}", path=wav) from error
 
 

@@ -58,6 +58,7 @@ _CELLS_PER_S = 10
 _RESTART = 1000
 _LANES = 16
 _RECENT = 8192
+_FEW = 32
 _MAX_STRETCHES = 4096
 _UP, _SKIP = 1, 2
 
@@ -250,7 +251,9 @@ class Sequencer:
             highest = np.maximum.accumulate(np.concatenate(([lane.highest], extended)))[:-1]
             new = np.zeros(len(rows), np.bool_)
             new[np.unique(keys, return_index=True)[1]] = True
-            new &= ~np.isin(keys, lane.recent)
+            # Whatever was there before is no later than the latest.
+            old = np.flatnonzero(extended <= lane.highest)
+            new[old[_are_among(keys[old], lane.recent)]] = False
             self.counts.duplicated += len(rows) - int(new.sum())
             self.counts.reordered += int((new & (extended < highest)).sum())
             rows, extended, keys = rows[new], extended[new], keys[new]
@@ -337,6 +340,13 @@ class Sequencer:
     def _new_stretch(self) -> int:
         self._stretches += 1
         return self._stretches - 1
+
+
+def _are_among(keys: Int64, recent: Int64) -> Bools:
+    if len(keys) > _FEW:
+        return np.isin(keys, recent)
+    among: Bools = (keys[:, None] == recent).any(axis=1)
+    return among
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from callreel.journal.format import (
     seed_of,
     stream_to_json,
 )
+from callreel.wire.rtp import gather
 
 NS = 1_000_000_000
 RECORDING_ID = "ab" * 16
@@ -52,13 +53,10 @@ class Flow:
 
     def pick(self, rows: NDArray[np.int64]) -> Flow:
         """These packets, in this order; a row may be named twice."""
-        lengths = self.lengths[rows].astype(np.int64)
-        ends = np.cumsum(self.lengths, dtype=np.int64)
-        start = (ends - self.lengths)[rows]
-        done = np.cumsum(lengths)
-        index = np.arange(int(done[-1]) if len(done) else 0)
-        index += np.repeat(start - (done - lengths), lengths)
-        return Flow(self.arrival_ns[rows], self.lengths[rows], self.data[index])
+        start = (np.cumsum(self.lengths, dtype=np.int64) - self.lengths)[rows]
+        lengths = self.lengths[rows]
+        data = gather(self.data, start, lengths.astype(np.int64))
+        return Flow(self.arrival_ns[rows], lengths, data)
 
     def later(self, ns: int) -> Flow:
         """All of them so much later."""

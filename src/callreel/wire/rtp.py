@@ -246,12 +246,15 @@ def gather(octets: Octets, start: NDArray[np.int64], count: NDArray[np.int64]) -
     if len(start) == 0:
         return np.zeros(0, np.uint8)
     size = int(count[0])
-    stride = int(start[1] - start[0]) if len(start) > 1 else size
-    if stride >= 0 and bool((count == size).all()) and bool((np.diff(start) == stride).all()):
+    if bool((count == size).all()):
         # The usual case, packets of one length: rows of a matrix instead of an index per byte.
-        # The last row ends where the last packet does, so the view stays within the slab.
-        rows: Octets = as_strided(octets[int(start[0]) :], (len(start), size), (stride, 1))
-        return rows.reshape(-1)
+        stride = int(start[1] - start[0]) if len(start) > 1 else size
+        if stride >= 0 and bool((np.diff(start) == stride).all()):
+            # The last row ends where the last packet does, so the view stays within the slab.
+            rows: Octets = as_strided(octets[int(start[0]) :], (len(start), size), (stride, 1))
+            return rows.reshape(-1)
+        picked: Octets = octets[(start[:, None] + np.arange(size)).reshape(-1)]
+        return picked
     total = np.cumsum(count)
     index: NDArray[np.int64] = np.arange(int(total[-1])) + np.repeat(start - (total - count), count)
     pieces: Octets = octets[index]

@@ -1,0 +1,28 @@
+"""Jobs for a process pool that come to grief, or tell how their process is set up."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+
+def die_once(marker: Path) -> str:
+    """Kill the process the first time, and be done the second."""
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+def die(counter: Path) -> None:
+    """Kill the process every time, an ``x`` in the file for each."""
+    with counter.open("a") as file:
+        file.write("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def about_me() -> tuple[int, int, bool]:
+    """Process id, niceness, and whether Ctrl-C is ignored."""
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    return os.getpid(), os.getpriority(os.PRIO_PROCESS, 0), ignored
