@@ -461,6 +461,22 @@ def test_a_crash_and_a_new_worker_leave_a_gap_that_is_told(tmp_path: Path) -> No
     assert "The media worker was restarted 1 times." in result.report["problems"]
 
 
+def test_a_pause_that_was_torn_is_known_from_the_next_header(tmp_path: Path) -> None:
+    streams = [Taped(0, caller(10)), Taped(1, callee(10))]
+    write_journal(tmp_path, journal_blocks(streams, length_ns=4 * NS, ended=False))
+    write_journal(
+        tmp_path,
+        journal_blocks(
+            [], begin_ns=5 * NS, length_ns=6 * NS, segment=2, paused="skip", ended=False
+        ),
+        segment=2,
+    )
+    later = journal_blocks(streams, begin_ns=8 * NS, length_ns=10 * NS, segment=3)
+    result = render_recording(write_journal(tmp_path, later, segment=3), tmp_path / "out", DUAL)
+    assert result.report["pauses"] == [{"start_ms": 5000, "length_ms": 3000, "behavior": "skip"}]
+    assert_spans(heard(result)[:, 0], CALLER, [(0, 4), (5, 7)])
+
+
 def test_over_a_reboot_wall_time_goes_on(tmp_path: Path) -> None:
     streams = [Taped(0, caller(10)), Taped(1, callee(10))]
     write_journal(tmp_path, journal_blocks(streams, length_ns=4 * NS, ended=False))

@@ -5,6 +5,7 @@ The renderer does it twice, and must see the same batches both times.
 
 from __future__ import annotations
 
+import mmap
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -291,6 +292,7 @@ class Walk:
             due = self.now_ns - self._given_out_ns >= _STEP_NS
             if due or self._pending_bytes >= _STEP_BYTES:
                 yield self._step()
+                _release(segment, part)
         yield self._step()
 
     def _open(self, segment: Segment, part: Block | Hole) -> Iterator[Step | Opened | Happened]:
@@ -410,6 +412,17 @@ class Walk:
         self._pending_bytes = 0
         self._given_out_ns = self.now_ns
         return Step(self.now_ns, tuple(packets for packets in given_out if packets is not None))
+
+
+def _release(segment: Segment, block: Block) -> None:
+    """Give back the memory that a segment's map takes, up to a block that was the last used.
+
+    The bytes stay where they are, in the file: reading them again would merely map them anew.
+    """
+    file = segment.view.obj
+    done = block.offset // mmap.PAGESIZE * mmap.PAGESIZE
+    if isinstance(file, mmap.mmap) and done:
+        file.madvise(mmap.MADV_DONTNEED, 0, done)
 
 
 def _first_block(segment: Segment) -> Block | None:

@@ -205,6 +205,7 @@ def journal_blocks(
     segment: int = 1,
     boot_id: str = "first",
     generation: int = 1,
+    paused: str | None = None,
     ended: bool = True,
 ) -> list[bytes]:
     """The blocks of one segment, as a media worker that sweeps would have written them.
@@ -228,6 +229,7 @@ def journal_blocks(
         "generation": generation,
         "boot_id": boot_id,
         "started_mono_ns": start_mono_ns,
+        "paused": paused,
         "streams": [
             stream_to_json(
                 taped.number,
