@@ -14,7 +14,9 @@ from callreel.phone.sources import AudioSource, parse_source
 from callreel.server.system import RandomIds, SystemClock
 from callreel.wire.sip.flow import Transport
 
-app = typer.Typer(help="Make calls from the command line.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make calls from the command line.", no_args_is_help=True, rich_markup_mode="markdown"
+)
 
 
 @app.callback()

@@ -8,11 +8,15 @@ from callreel.server.settings import Settings
 
 
 def banner(
-    account: Account, token: str | None, http_url: str, sip_uri: str, settings: Settings
+    account: Account, http_url: str, sip_uri: str, settings: Settings, *, show_token: bool
 ) -> str:
-    """Addresses and credentials; ``token`` only when it is new, since it is shown once."""
+    """Addresses and credentials. A token that was given from outside is known there: not shown."""
     sid = account_sid(account)
-    shown = token or "(shown at the first start)"
+    given = settings.bootstrap_auth_token is not None
+    if given:
+        shown = "(as given by CALLREEL_BOOTSTRAP_AUTH_TOKEN)"
+    else:
+        shown = account.auth_token if show_token else "(shown at the first start)"
     lines = [
         "",
         "callreel is up.",
@@ -25,7 +29,7 @@ def banner(
         f"  Data        {settings.data.absolute()}",
         "",
     ]
-    if token is not None:
+    if show_token and not given:
         lines += ["  The token is not shown again. Keep it.", ""]
     if settings.accept_loopback:
         lines += [f"  Try it: callreel phone siprec {sip_uri} --for 30", ""]

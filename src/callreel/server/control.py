@@ -127,7 +127,7 @@ class Control:
             recordings = RecordingService(context, finishing.enqueue)
             calls = CallService(context, recordings)
             accounts = AccountService(context)
-            account, is_new = await accounts.ensure_first(
+            account = await accounts.ensure_first(
                 Bootstrap(settings.bootstrap_account_sid, settings.bootstrap_auth_token)
             )
             await recover(context, calls, recordings, finishing)
@@ -179,9 +179,11 @@ class Control:
             sip_uri = f"sip:{url_host(settings.public_address or reachable(sip_host))}:{sip_port}"
             data.write_state({"pid": os.getpid(), "http_url": http_url, "sip_uri": sip_uri})
             stack.callback(data.remove_state)
-            shown_token = account.auth_token if is_new else None
-            sys.stdout.write(banner(account, shown_token, http_url, sip_uri, settings))
+            sys.stdout.write(
+                banner(account, http_url, sip_uri, settings, show_token=not data.token_shown)
+            )
             sys.stdout.flush()
+            data.note_token_shown()
             announce_ready()
             gc.collect()
             gc.freeze()

@@ -51,6 +51,15 @@ class DataDir:
         """Where a running server says how it is reached, JSON."""
         return self.root / "server.json"
 
+    @property
+    def token_shown(self) -> bool:
+        """Whether the first account's token has been shown: it is, once, when a start succeeds."""
+        return (self.root / "token-shown").exists()
+
+    def note_token_shown(self) -> None:
+        """It has been."""
+        (self.root / "token-shown").touch(mode=0o600)
+
     def write_state(self, state: dict[str, object]) -> None:
         """Say how the server is reached. Appears whole."""
         fresh = self.state_file.with_suffix(".new")

@@ -56,8 +56,8 @@ class AccountService:
         self._context = context
         self._known: dict[str, Account] = {}
 
-    async def ensure_first(self, bootstrap: Bootstrap) -> tuple[Account, bool]:
-        """The first account, and whether it was made just now.
+    async def ensure_first(self, bootstrap: Bootstrap) -> Account:
+        """The first account, made if there is none.
 
         Raises ``UsageError`` if the asked credentials are malformed or belong to no account here.
         """
@@ -79,7 +79,7 @@ class AccountService:
                         "this data folder already has a first account, and its SID is not "
                         "CALLREEL_BOOTSTRAP_ACCOUNT_SID; unset it or use another --data folder"
                     )
-                return found, False
+                return found
             token = bootstrap.auth_token or context.ids.new_token()
             account = Account(
                 id=wanted_id or context.ids.new_id(),
@@ -89,7 +89,7 @@ class AccountService:
                 created_at=context.clock.now(),
             )
             await accounts.add(connection, seal, account)
-        return account, True
+        return account
 
     async def get(self, account_id: str) -> Account | None:
         """One account, or None."""

@@ -86,13 +86,17 @@ class MediaService:
 
     async def _encode(self, media_key: str, key: str) -> None:
         wav_key = f"{media_key}.wav"
-        wav = await self._store.head(wav_key)
-        if wav is None:
-            return
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
-            source, encoded = Path(folder, "in.wav"), Path(folder, "out.mp3")
-            with await asyncio.to_thread(source.open, "wb") as file:
-                async for chunk in self._store.read(wav_key, 0, wav.size_bytes):
-                    await asyncio.to_thread(file.write, chunk)
+            encoded = Path(folder, "out.mp3")
+            source = self._store.local_path(wav_key)
+            if source is None:
+                source = Path(folder, "in.wav")
+                await self._fetch(wav_key, source)
             await self._renderer.mp3(source, encoded)
             await self._store.put_file(key, encoded)
+
+    async def _fetch(self, key: str, path: Path) -> None:
+        found = await self._store.head(key)
+        with await asyncio.to_thread(path.open, "wb") as file:
+            async for chunk in self._store.read(key, 0, found.size_bytes if found else 0):
+                await asyncio.to_thread(file.write, chunk)
