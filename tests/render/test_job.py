@@ -603,3 +603,19 @@ def test_ffmpeg_reads_the_wav(tmp_path: Path, limit: int) -> None:
     decode = ["ffmpeg", "-v", "error", "-i", str(result.wav), "-f", "s16le", "-"]
     raw = subprocess.run(decode, capture_output=True, check=True)
     assert raw.stdout == heard(result).astype("<i2").tobytes()
+
+
+def test_every_key_of_the_report_is_documented(tmp_path: Path) -> None:
+    told = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
+    events = (said(10**8, "latch", stream=0, host="192.0.2.1", port=4000, ssrc=1),)
+    report = render(tmp_path, caller(), callee(), events=events).report
+
+    def keys(value: object) -> set[str]:
+        if isinstance(value, list):
+            return set().union(*map(keys, value))
+        if isinstance(value, dict):
+            named = {key for key in value if key.islower()}
+            return named.union(*map(keys, value.values()))
+        return set()
+
+    assert {key for key in keys(report) if key not in told} == set()
