@@ -1,0 +1,120 @@
+"""A media plane and a renderer that do as a test tells them, for tests of the use cases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from callreel.base.clock import Clock
+from callreel.base.errors import MachineError
+from callreel.calls.media import (
+    CaptureStarted,
+    CaptureState,
+    CaptureStopped,
+    MediaAddress,
+    Stream,
+)
+from callreel.calls.model import PauseBehavior, Recording, Track
+from callreel.calls.rendering import Rendered
+
+
+class ScriptedMedia:
+    """A ``MediaPlane`` that notes what it is asked; ``fail`` makes steps raise."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.fail: set[str] = set()
+        """Names of steps that raise ``MachineError``."""
+        self.log: list[tuple[str, str]] = []
+        """Steps in order, each with its call or recording."""
+        self.live: dict[str, str] = {}
+        """Recordings that are being kept, with their calls."""
+
+    def _step(self, name: str, about: str) -> None:
+        self.log.append((name, about))
+        if name in self.fail:
+            raise MachineError(f"{name} was to fail")
+
+    async def open(self, call_id: str, streams: Sequence[Stream]) -> Mapping[int, MediaAddress]:
+        """Ports that nobody listens on."""
+        self._step("open", call_id)
+        return {one.number: MediaAddress("127.0.0.1", 10000, 10001) for one in streams}
+
+    async def update(self, call_id: str, streams: Sequence[Stream]) -> Mapping[int, MediaAddress]:
+        """As :meth:`open`."""
+        self._step("update", call_id)
+        return {one.number: MediaAddress("127.0.0.1", 10000, 10001) for one in streams}
+
+    async def close(self, call_id: str) -> None:
+        """Noted."""
+        self._step("close", call_id)
+
+    async def start(
+        self, recording_id: str, call_id: str, tracks: Sequence[Track]
+    ) -> CaptureStarted:
+        """From now on, says the clock."""
+        self._step("start", recording_id)
+        self.live[recording_id] = call_id
+        return CaptureStarted(self._clock.now())
+
+    async def pause(self, recording_id: str, behavior: PauseBehavior) -> datetime:
+        """Noted."""
+        self._step("pause", recording_id)
+        return self._clock.now()
+
+    async def resume(self, recording_id: str) -> datetime:
+        """Noted."""
+        self._step("resume", recording_id)
+        return self._clock.now()
+
+    async def stop(self, recording_id: str) -> CaptureStopped:
+        """Until now, says the clock."""
+        self._step("stop", recording_id)
+        self.live.pop(recording_id, None)
+        return CaptureStopped(self._clock.now(), packets=1)
+
+    async def captures(self) -> Sequence[CaptureState]:
+        """What was started and not stopped."""
+        return [CaptureState(one, call, paused=False) for one, call in self.live.items()]
+
+
+class ScriptedRenderer:
+    """A ``Renderer`` that writes a small file, or fails so often as it is told."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.failures = 0
+        """Renders that are still to raise ``MachineError``."""
+        self.absent_code: int | None = None
+        """Given, there is no audio."""
+        self.discarded: list[str] = []
+        """Recordings whose journal was deleted."""
+
+    async def render(self, recording: Recording) -> Rendered:
+        """One second of nothing."""
+        if self.failures:
+            self.failures -= 1
+            raise MachineError("the disk was to fail")
+        report = self._folder / f"{recording.id}.json"
+        report.write_text("{}")
+        wav = self._folder / f"{recording.id}.wav"
+        wav.write_bytes(b"RIFF")
+        absent = self.absent_code is not None
+        return Rendered(
+            wav=None if absent else wav,
+            report=report,
+            duration_ms=0 if absent else 1000,
+            size_bytes=0 if absent else 4,
+            sha256=None if absent else "0" * 64,
+            absent_code=self.absent_code,
+        )
+
+    async def mp3(self, wav: Path, mp3: Path) -> None:
+        """A file that only says what it is."""
+        await asyncio.to_thread(mp3.write_bytes, b"ID3")
+
+    async def discard(self, recording_id: str) -> None:
+        """Noted."""
+        self.discarded.append(recording_id)

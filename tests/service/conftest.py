@@ -1,0 +1,137 @@
+"""The use cases over a real database, with media and rendering that do as they are told."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from callreel.calls.model import (
+    Account,
+    Call,
+    Callback,
+    CallbackEvent,
+    CallDirection,
+    RecordingRequest,
+)
+from callreel.mediastore import MediaStore
+from callreel.service.accounts import AccountService, Bootstrap
+from callreel.service.calls import CallService, NewCall
+from callreel.service.context import Context
+from callreel.service.finishing import FinishingService
+from callreel.service.recordings import RecordingService
+from callreel.store import deliveries
+from callreel.store.database import Database
+from callreel.store.deliveries import OwedDelivery
+from callreel.store.seal import Seal
+from callreel.testing.media import ScriptedMedia, ScriptedRenderer
+
+
+class StepClock:
+    """A clock that goes on by a second whenever it is looked at."""
+
+    def __init__(self) -> None:
+        self.at = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        self.at += timedelta(seconds=1)
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.now().timestamp()
+
+
+class CountedIds:
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+
+    def new_id(self) -> str:
+        return f"{next(self._numbers):032x}"
+
+    def new_token(self) -> str:
+        return f"token-{next(self._numbers)}"
+
+
+@dataclass
+class House:
+    """Everything wired."""
+
+    context: Context
+    media: ScriptedMedia
+    renderer: ScriptedRenderer
+    store: MediaStore
+    accounts: AccountService
+    calls: CallService
+    recordings: RecordingService
+    finishing: FinishingService
+    account: Account
+    notified: list[int]
+
+    async def a_call(self) -> Call:
+        new = NewCall(self.account.id, CallDirection.INBOUND, "+15550100", "+15550199")
+        return await self.calls.answered(await self.calls.ringing(new))
+
+    async def owed(self, recording_id: str) -> list[OwedDelivery]:
+        database = self.context.database
+        async with database.read() as connection:
+            return list(await deliveries.of_recording(connection, database.seal, recording_id))
+
+
+def wire(context: Context, media: ScriptedMedia, renderer: ScriptedRenderer, store: MediaStore,
+         account: Account, notified: list[int]) -> House:  # fmt: skip
+    finishing = FinishingService(context, renderer, store)
+    recordings = RecordingService(context, finishing.enqueue)
+    return House(
+        context=context,
+        media=media,
+        renderer=renderer,
+        store=store,
+        accounts=AccountService(context),
+        calls=CallService(context, recordings),
+        recordings=recordings,
+        finishing=finishing,
+        account=account,
+        notified=notified,
+    )
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    database = Database(f"sqlite:///{tmp_path / 'a.db'}", Seal(b"k" * 32))
+    database.migrate()
+    clock, ids = StepClock(), CountedIds()
+    media = ScriptedMedia(clock)
+    notified: list[int] = []
+    context = Context(
+        database=database,
+        media=media,
+        clock=clock,
+        ids=ids,
+        public_url="https://rec.example.com",
+        delivery_owed=lambda: notified.append(1),
+    )
+    account = await AccountService(context).ensure_first(Bootstrap())
+    (tmp_path / "scratch").mkdir()
+    renderer = ScriptedRenderer(tmp_path / "scratch")
+    store = MediaStore.from_url(tmp_path / "media")
+    house = wire(context, media, renderer, store, account, notified)
+    yield house
+    await house.finishing.close()
+    await database.close()
+
+
+def restarted(house: House) -> House:
+    """The same database and media under a new control process."""
+    return replace(
+        wire(house.context, house.media, house.renderer, house.store, house.account, []),
+        notified=house.notified,
+    )
+
+
+ALL_EVENTS = RecordingRequest(
+    callback=Callback("https://example.com/cb", events=frozenset(CallbackEvent))
+)

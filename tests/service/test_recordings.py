@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from callreel.base.errors import CallreelError, UsageError
+from callreel.calls.model import (
+    CallStatus,
+    Dialect,
+    PauseBehavior,
+    RecordingRequest,
+    RecordingSource,
+    RecordingStatus,
+)
+from callreel.service import finishing as finishing_module
+from callreel.service.accounts import AccountService, Bootstrap, dialect_of
+from callreel.service.errors import NotFound, NotInProgress, Unavailable
+from callreel.service.recovery import recover
+from callreel.store.recordings import RecordingFilter
+from tests.service.conftest import ALL_EVENTS, House, restarted
+
+PLAIN = RecordingRequest()
+
+
+async def test_from_start_to_completed_with_both_webhooks_in_order(house: House) -> None:
+    call = await house.a_call()
+    started, made = await house.recordings.start(house.account, call.id, ALL_EVENTS)
+    assert made
+    assert started.start_time is not None
+    stopped = await house.recordings.stop(started)
+    assert stopped.status is RecordingStatus.STOPPED
+    assert await house.finishing.drain(5)
+    done = await house.recordings.get(house.account, started.id)
+    assert (done.status, done.duration_ms) == (RecordingStatus.COMPLETED, 1000)
+    assert await house.store.head(f"{done.media_key}.wav") is not None
+    assert await house.store.head(f"{done.media_key}.json") is not None
+    assert house.renderer.discarded == [started.id]
+    first, then = await house.owed(started.id)
+    assert (first.event, then.event, then.after) == ("in-progress", "completed", first.id)
+    assert then.fields["RecordingDuration"] == "1"
+    assert then.fields["RecordingUrl"].startswith("https://rec.example.com/api/laml/2010-04-01/")
+    assert len(house.notified) == 2
+
+
+async def test_a_second_start_gives_the_first_and_other_sources_run_beside_it(
+    house: House,
+) -> None:
+    call = await house.a_call()
+    results = await asyncio.gather(
+        *(house.recordings.start(house.account, call.id, PLAIN) for _ in range(5))
+    )
+    assert [made for _, made in results].count(True) == 1
+    assert len({recording.id for recording, _ in results}) == 1
+    beside, made = await house.recordings.start(
+        house.account, call.id, PLAIN, source=RecordingSource.TRUNKING
+    )
+    assert made
+    assert beside.id != results[0][0].id
+    newest = await house.recordings.current(house.account, call.id)
+    assert newest.id == beside.id
+
+
+async def test_a_worker_that_cannot_leaves_nothing_behind(house: House) -> None:
+    call = await house.a_call()
+    house.media.fail.add("start")
+    with pytest.raises(Unavailable):
+        await house.recordings.start(house.account, call.id, ALL_EVENTS)
+    page = await house.recordings.page(house.account, RecordingFilter(), size=9, position=None)
+    assert page.items == ()
+    assert house.notified == []
+    house.media.fail.clear()
+    _, made = await house.recordings.start(house.account, call.id, PLAIN)
+    assert made
+
+
+async def test_only_a_call_in_progress_of_ones_own_can_be_recorded(house: House) -> None:
+    call = await house.a_call()
+    with pytest.raises(NotFound):
+        await house.recordings.start(house.account, "f" * 32, PLAIN)
+    await house.calls.ended(call.id, CallStatus.COMPLETED, reason="BYE")
+    with pytest.raises(NotInProgress):
+        await house.recordings.start(house.account, call.id, PLAIN)
+
+
+async def test_pause_and_resume_are_idempotent_and_stop_is_final(house: House) -> None:
+    call = await house.a_call()
+    recording, _ = await house.recordings.start(house.account, call.id, PLAIN)
+    paused = await house.recordings.pause(recording, PauseBehavior.SKIP)
+    again = await house.recordings.pause(paused, PauseBehavior.SILENCE)
+    assert again.pause_behavior is PauseBehavior.SKIP
+    assert (await house.recordings.resume(paused)).status is RecordingStatus.IN_PROGRESS
+    await house.recordings.resume(paused)
+    await house.recordings.pause(recording, PauseBehavior.SILENCE)
+    await house.recordings.stop(recording)
+    for step in (
+        house.recordings.stop(recording),
+        house.recordings.resume(recording),
+        house.recordings.pause(recording, PauseBehavior.SKIP),
+    ):
+        with pytest.raises(NotInProgress):
+            await step
+    steps = [name for name, _ in house.media.log]
+    assert steps == ["start", "pause", "resume", "pause", "stop"]
+
+
+async def test_a_stop_that_races_the_hang_up_stops_once(house: House) -> None:
+    for _ in range(20):
+        call = await house.a_call()
+        recording, _ = await house.recordings.start(house.account, call.id, PLAIN)
+        steps = [
+            house.recordings.stop(recording),
+            house.calls.ended(call.id, CallStatus.COMPLETED, reason="BYE"),
+        ]
+        random.shuffle(steps)
+        await asyncio.gather(*steps, return_exceptions=True)
+        stops = [about for name, about in house.media.log if name == "stop"]
+        assert stops.count(recording.id) == 1
+    assert await house.finishing.drain(5)
+
+
+async def test_what_fails_is_tried_again_and_the_journal_stays_until_it_is_done(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finishing_module, "_FIRST_PAUSE_S", 0.01)
+    house.renderer.failures = 3
+    call = await house.a_call()
+    recording, _ = await house.recordings.start(house.account, call.id, ALL_EVENTS)
+    await house.recordings.stop(recording)
+    await asyncio.sleep(0)
+    assert house.renderer.discarded == []
+    assert await house.finishing.drain(5)
+    done = await house.recordings.get(house.account, recording.id)
+    assert done.status is RecordingStatus.COMPLETED
+    assert house.renderer.discarded == [recording.id]
+    assert [one.event for one in await house.owed(recording.id)] == ["in-progress", "completed"]
+
+
+async def test_absent_says_why(house: House) -> None:
+    house.renderer.absent_code = 16102
+    call = await house.a_call()
+    recording, _ = await house.recordings.start(house.account, call.id, ALL_EVENTS)
+    await house.recordings.stop(recording)
+    assert await house.finishing.drain(5)
+    done = await house.recordings.get(house.account, recording.id)
+    assert (done.status, done.error_code) == (RecordingStatus.ABSENT, 16102)
+    assert (await house.owed(recording.id))[-1].fields["ErrorCode"] == "16102"
+
+
+async def test_only_what_was_asked_for_is_owed(house: House) -> None:
+    call = await house.a_call()
+    recording, _ = await house.recordings.start(house.account, call.id, PLAIN)
+    await house.recordings.stop(recording)
+    assert await house.finishing.drain(5)
+    assert await house.owed(recording.id) == []
+
+
+@pytest.mark.parametrize("worker_remembers", [True, False])
+async def test_a_restart_ends_what_was_live_and_finishes_it(
+    house: House, worker_remembers: bool
+) -> None:
+    call = await house.a_call()
+    recording, _ = await house.recordings.start(house.account, call.id, ALL_EVENTS)
+    await house.finishing.close()
+    if not worker_remembers:
+        house.media.live.clear()
+        house.media.fail |= {"stop", "close"}
+    later = restarted(house)
+    await recover(later.context, later.calls, later.recordings, later.finishing)
+    assert await later.finishing.drain(5)
+    done = await later.recordings.get(house.account, recording.id)
+    assert done.status is RecordingStatus.COMPLETED
+    ended = await later.calls.get(house.account, call.id)
+    assert ended.status is CallStatus.COMPLETED
+    assert [one.event for one in await later.owed(recording.id)] == ["in-progress", "completed"]
+    await recover(later.context, later.calls, later.recordings, later.finishing)
+    assert len(await later.owed(recording.id)) == 2
+    await later.finishing.close()
+
+
+async def test_the_first_account_is_made_once(house: House) -> None:
+    accounts = AccountService(house.context)
+    again = await accounts.ensure_first(Bootstrap())
+    assert again == house.account
+    with pytest.raises(UsageError, match="another"):
+        await accounts.ensure_first(Bootstrap(account_sid="AC" + "9" * 32))
+    with pytest.raises(UsageError, match="UUID"):
+        await accounts.ensure_first(Bootstrap(account_sid="me"))
+
+
+async def test_credentials_are_the_accounts_own_for_its_own_path(house: House) -> None:
+    sid, token = house.account.id, house.account.auth_token
+    accounts = house.accounts
+    assert await accounts.authenticate(sid, token, sid) == house.account
+    for user, password, path in (
+        (sid, token + "x", sid),
+        (sid, "", sid),
+        (sid, token, "f" * 32),
+        ("f" * 32, token, "f" * 32),
+        ("", "", ""),
+        ("nobody", token, sid),
+        (sid, "pässwörd", sid),
+    ):
+        assert await accounts.authenticate(user, password, path) is None
+
+
+def test_a_sids_form_decides_the_dialect() -> None:
+    assert dialect_of("b3877c40-da60-4998-90ad-b792e98472af") is Dialect.SIGNALWIRE
+    assert dialect_of("AC" + "a" * 32) is Dialect.TWILIO
+    assert dialect_of("RE" + "a" * 32) is None
+    assert dialect_of("a" * 32) is None
+
+
+def test_refusals_are_of_our_family() -> None:
+    assert all(issubclass(one, CallreelError) for one in (NotFound, NotInProgress, Unavailable))
