@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from callreel.base.errors import CallreelError
 from callreel.calls.media import CallControl
 from callreel.calls.model import Account, Call, CallDirection, CallStatus, Participant
 from callreel.calls.states import is_ended
@@ -17,6 +19,8 @@ from callreel.store.calls import CallFilter
 from callreel.store.pages import Page, Position
 
 log = logging.getLogger(__name__)
+
+_HANG_UPS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +159,23 @@ class CallService:
             return await calls.live(connection)
 
     async def hang_up_all(self, *, reason: str) -> None:
-        """End every live call properly: for a shutdown."""
-        for call in await self.live():
-            known = self.control is not None and await self.control.hang_up(call.id, reason=reason)
-            if not known:
-                status = (
-                    CallStatus.COMPLETED
-                    if call.status is CallStatus.IN_PROGRESS
-                    else CallStatus.CANCELED
-                )
-                await self.ended(call.id, status, reason=reason)
+        """End every live call properly: for a shutdown. Peers that do not answer cost their time
+        once, not a time for each; what goes wrong with one call is logged and holds up no other.
+        """
+        gate = asyncio.Semaphore(_HANG_UPS_AT_ONCE)
+
+        async def end(call: Call) -> None:
+            async with gate:
+                try:
+                    await self._hang_up(call, reason)
+                except CallreelError as error:
+                    log.error("call %s was not ended in order: %s", call.id, error)
+
+        await asyncio.gather(*(end(call) for call in await self.live()))
+
+    async def _hang_up(self, call: Call, reason: str) -> None:
+        known = self.control is not None and await self.control.hang_up(call.id, reason=reason)
+        if not known:
+            answered = call.status is CallStatus.IN_PROGRESS
+            status = CallStatus.COMPLETED if answered else CallStatus.CANCELED
+            await self.ended(call.id, status, reason=reason)
