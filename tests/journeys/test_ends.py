@@ -100,6 +100,25 @@ async def test_sigterm_ends_calls_and_recordings_first(
     assert "Traceback" not in server.log
 
 
+async def test_sigterm_to_every_process_at_once_is_still_in_order(
+    phone: RecordingClient, tmp_path: Path
+) -> None:
+    """As a service manager stops a service."""
+    with OwnServer(tmp_path, SID, "a-token-of-tests") as server:
+        await a_call(phone, server)
+        api = Api(server)
+        (shown,) = await asyncio.to_thread(api.wait_live)
+        started = await asyncio.to_thread(api.start, shown["sid"], RecordingChannels="dual")
+        await asyncio.sleep(1.0)
+        assert server.process is not None
+        for pid in [server.process.pid, *children(server.process.pid)]:
+            os.kill(pid, signal.SIGTERM)
+        assert await asyncio.to_thread(server.process.wait, 20) == 0
+        server.start()
+        report = await ended_well(Api(server), started["sid"], tmp_path, seconds=0.95)
+        assert report["clean"], report["problems"]
+
+
 async def test_a_second_sigterm_ends_at_once_and_the_next_start_takes_up_the_rest(
     phone: RecordingClient, tmp_path: Path
 ) -> None:

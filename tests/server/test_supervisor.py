@@ -66,7 +66,8 @@ WORKER = (
 def stop(*_):
     note("worker ended")
     sys.exit(0)
-signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGUSR1, stop)
 note("worker " + os.environ["CALLREEL_GENERATION"])
 while True: time.sleep(1)
 """
@@ -88,6 +89,7 @@ class House:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+            time.sleep(0.25)
             self.process.send_signal(signal.SIGTERM)
             try:
                 self.process.wait(5)
@@ -180,6 +182,9 @@ while True: time.sleep(1)
     until(lambda: both_up(notes))
     house.process.send_signal(signal.SIGINT)
     until(lambda: "not yet" in lines(notes))
+    house.process.send_signal(signal.SIGINT)  # the same order, told to us and to our group
+    time.sleep(0.3)
+    assert house.process.poll() is None
     house.process.send_signal(signal.SIGINT)
     assert house.process.wait(10) == 1
     (control,) = [line.split()[1:] for line in lines(notes) if line.startswith("control")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from callreel.base.errors import UsageError
+
+END_SIGNAL = signal.SIGUSR1
+"""Ends a worker that runs under a supervisor. Such a one ignores SIGTERM and SIGINT: service
+managers send those to every process at once, while calls have still to be ended in order."""
 
 LISTEN_FD = "CALLREEL_LISTEN_FD"
 """Environment: the listening Unix socket for control processes."""

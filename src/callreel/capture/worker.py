@@ -2,7 +2,7 @@
 
 Started as ``python -m callreel.capture.worker SETTINGS`` (see :mod:`callreel.capture.settings`)
 with a listening Unix socket in ``CALLREEL_LISTEN_FD`` and, under a supervisor, its socket in
-``CALLREEL_SUPERVISOR_FD``. Ends after one more sweep on SIGTERM or when the supervisor is gone;
+``CALLREEL_SUPERVISOR_FD``. Ends after one more sweep when it is told to or the supervisor is gone;
 whatever was live then is taken over by the next worker.
 """
 
@@ -42,6 +42,7 @@ from callreel.capture.protocol import (
 )
 from callreel.capture.recorder import Recorder
 from callreel.capture.settings import (
+    END_SIGNAL,
     GENERATION,
     LISTEN_FD,
     SUPERVISOR_FD,
@@ -127,12 +128,14 @@ class Worker:
         self._stopping = False
 
     def run(self) -> None:
-        """Until SIGTERM, or until the supervisor is gone."""
+        """Until it is told to end (by SIGTERM if it runs alone), or the supervisor is gone."""
         waker, signalled = socket.socketpair()
         waker.setblocking(False)
         signalled.setblocking(False)
+        alone = self._supervisor is None
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
+            signal.signal(number, (lambda *_: None) if alone else signal.SIG_IGN)
+        signal.signal(END_SIGNAL, lambda *_: None)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.set_wakeup_fd(waker.fileno())
         self._selector.register(signalled, selectors.EVENT_READ, self._stop)

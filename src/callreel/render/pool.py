@@ -120,8 +120,9 @@ def _processes(workers: int) -> ProcessPoolExecutor:
 
 
 def _settle(parent: int) -> None:
-    """In a child: give way to calls, die with the parent, leave Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In a child: give way to calls, die with the parent, leave Ctrl-C and SIGTERM to it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
     libc = ctypes.CDLL(None, use_errno=True)
     # To be exact: with the thread that spawned it, which is the event loop's.

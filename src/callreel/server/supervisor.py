@@ -26,7 +26,7 @@ from pathlib import Path
 from callreel.base.errors import UsageError
 from callreel.capture import handover
 from callreel.capture.handover import Message, Word
-from callreel.capture.settings import GENERATION, LISTEN_FD, SUPERVISOR_FD
+from callreel.capture.settings import END_SIGNAL, GENERATION, LISTEN_FD, SUPERVISOR_FD
 
 LIFELINE_FD = "CALLREEL_LIFELINE_FD"
 """Environment of the control process: a socket. EOF on it: the supervisor is gone. A byte written
@@ -40,6 +40,8 @@ _HEALTHY_AFTER_S = 30.0
 _BAD_CONFIGURATION = (2, 78)
 _BACKLOG = 64
 _RETRY_SEND_S = 0.02
+_SAME_SIGNAL_S = 0.2
+"""A second SIGTERM that comes sooner is the same order told twice, to us and to our group."""
 
 
 def announce_ready(environment: Mapping[str, str] = os.environ) -> None:
@@ -114,7 +116,7 @@ class _Supervisor:
         self._paths: list[Path] = []
         self._status: int | None = None
         """What to exit with; None while all should run."""
-        self._terms = 0
+        self._told_s: float | None = None
         self._workers_told = False
         self._retry_send_s: float | None = None
         _raise_file_limit()
@@ -185,11 +187,12 @@ class _Supervisor:
             if number == signal.SIGHUP:
                 _signal(self._control, signal.SIGHUP)
             elif number in (signal.SIGTERM, signal.SIGINT):
-                self._terms += 1
-                if self._terms == 1:
+                now = time.monotonic()
+                if self._told_s is None:
+                    self._told_s = now
                     _log(f"{signal.Signals(number).name}: ending")
                     self._end(0)
-                else:
+                elif now - self._told_s >= _SAME_SIGNAL_S:
                     _log("told twice: killing")
                     self._status = 1
                     self._kill_all()
@@ -210,7 +213,7 @@ class _Supervisor:
         if not self._workers_told:
             self._workers_told = True
             for child in self._workers:
-                _signal(child, signal.SIGTERM)
+                _signal(child, END_SIGNAL)
 
     def _kill_all(self) -> None:
         for child in self._children:
