@@ -38,6 +38,7 @@ def metadata(*heard: tuple[str, str], people: tuple[Participant, ...] = (ANN, BO
         ("sip:example.com", "sip:example.com"),
         ('"Ann" <sip:+15550100@x>', "+15550100"),
         ("anonymous", "anonymous"),
+        ("boss\n00:00 ERROR forged\x9b31m", "boss 00:00 ERROR forged 31m"),
         ("", ""),
     ],
 )

@@ -57,9 +57,10 @@ def shown_address(uri: str) -> str:
     >>> shown_address("sip:alice@example.com:5070;transport=tcp")
     'sip:alice@example.com'
     """
+    uri = _printable(uri)
     match = _URI.search(uri)
     if match is None:
-        return uri.strip()[:256]
+        return uri[:256]
     rest = match["rest"].partition(";")[0].partition("?")[0]
     user, at, host = rest.rpartition("@")
     if match["scheme"].lower() == "tel" or (at and _NUMBER.fullmatch(user)):
@@ -142,8 +143,13 @@ def _tracks(
 
 
 def _aor(person: siprec.Participant) -> str:
-    return next((name_id.aor for name_id in person.name_ids if name_id.aor), "")[:512]
+    return _printable(next((one.aor for one in person.name_ids if one.aor), ""))[:512]
 
 
 def _name(person: siprec.Participant) -> str:
-    return next((name_id.name for name_id in person.name_ids if name_id.name), "")[:256]
+    return _printable(next((one.name for one in person.name_ids if one.name), ""))[:256]
+
+
+def _printable(text: str) -> str:
+    """Without line breaks and the like: names end up in logs, one event a line."""
+    return "".join(char if char.isprintable() else " " for char in text).strip()
