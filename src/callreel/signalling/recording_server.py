@@ -24,12 +24,15 @@ from callreel.signalling.peers import Peer, PeerDirectory
 from callreel.signalling.session import MAX_VERSIONS, Body, Session, read_body
 from callreel.signalling.user_agent import Cancelled, IncomingRequest, UserAgent
 from callreel.wire import sdp
-from callreel.wire.sip.dialog import DialogId
+from callreel.wire.sip.dialog import Dialog, DialogId
 from callreel.wire.sip.message import Request
 from callreel.wire.sip.session_timer import SessionTimer, answer_timer
-from callreel.wire.siprec import metadata as siprec
+from callreel.wire.siprec import metadata as siprec, multipart
 
 log = logging.getLogger(__name__)
+
+ACCEPT = "application/sdp, multipart/mixed, application/rs-metadata+xml"
+"""The bodies that are understood, for Accept."""
 
 WISHED_SESSION_S = 1800
 """The session interval we ask for: a peer that vanished is noticed within it (RFC 4028 §4)."""
@@ -102,11 +105,19 @@ class RecordingServer:
     # RequestHandler
 
     async def handle_request(self, incoming: IncomingRequest) -> None:
-        """Answer one request of a peer."""
+        """Answer one request of a peer; a refusal says why in its Warning."""
+        try:
+            await self._answer(incoming)
+        except (Refused, Cancelled):
+            raise
+        except PeerError as error:
+            headers = getattr(error, "headers", ())
+            raise Refused(error.status, str(error), headers) from error
+
+    async def _answer(self, incoming: IncomingRequest) -> None:
         request = incoming.request
         if request.method == "OPTIONS":
-            accept = "application/sdp, multipart/mixed, application/rs-metadata+xml"
-            incoming.respond(200, headers=[("Accept", accept)])
+            incoming.respond(200, headers=[("Accept", ACCEPT)])
             return
         session = self._by_dialog.get(DialogId.of_request(request))
         if request.to_address.tag is None and request.method == "INVITE":
@@ -132,10 +143,12 @@ class RecordingServer:
             raise Refused(403, "not a configured peer")
         if self._closing:
             raise Refused(503, "shutting down", [("Retry-After", "10")])
+        # First of all: to a peer without a sound Contact we could never say BYE.
+        dialog = incoming.dialog()
         timer = answer_timer(request, wished_seconds=WISHED_SESSION_S)
         body = read_body(request)
         offer = _recording_offer(request, body)
-        taken = _acceptable(offer, incoming.flow.host)
+        taken = acceptable(offer, source_host=incoming.flow.host)
         sip_from, sip_to = str(request.from_address.uri), str(request.to_address.uri)
         parties = _parties(taken, body.metadata, sip_from, sip_to, peer)
         call = await self._calls.ringing(
@@ -151,7 +164,9 @@ class RecordingServer:
             )
         )
         try:
-            session = await self._set_up(incoming, call, peer, body, offer, taken, parties, timer)
+            session = await self._set_up(
+                incoming, dialog, call, peer, body, offer, taken, parties, timer
+            )
         except BaseException as error:
             status = CallStatus.CANCELED if isinstance(error, Cancelled) else CallStatus.FAILED
             code = error.status if isinstance(error, PeerError) else 500
@@ -162,6 +177,7 @@ class RecordingServer:
     async def _set_up(
         self,
         incoming: IncomingRequest,
+        dialog: Dialog,
         call: Call,
         peer: Peer,
         body: Body,
@@ -197,7 +213,7 @@ class RecordingServer:
         session = Session(
             call_id=call.id,
             peer=peer,
-            dialog=incoming.dialog(),
+            dialog=dialog,
             sip_from=str(request.from_address.uri),
             sip_to=str(request.to_address.uri),
             offer=offer,
@@ -251,7 +267,7 @@ class RecordingServer:
                 log.warning("call %s: no answer in the ACK to our offer", session.call_id)
                 return
             async with session.lock:
-                await self._apply(session, theirs, incoming.flow.host)
+                await self._apply(session, theirs, session.metadata, incoming.flow.host)
 
     # Changes within a session
 
@@ -264,13 +280,14 @@ class RecordingServer:
             session.dialog.receive_request(request)
             timer = answer_timer(request, wished_seconds=WISHED_SESSION_S)
             body = read_body(request)
+            known = session.metadata
             if body.metadata is not None:
-                session.metadata = siprec.merge(session.metadata, body.metadata)
+                known = siprec.merge(known, body.metadata)
             if body.offer is not None:
                 sdp.check_reoffer(session.offer, body.offer)
-                await self._apply(session, body.offer, incoming.flow.host)
+                await self._apply(session, body.offer, known, incoming.flow.host)
             elif body.metadata is not None:
-                await self._apply(session, session.offer, incoming.flow.host)
+                await self._apply(session, session.offer, known, incoming.flow.host)
             await self._keep_metadata(session, body)
             late_offer = body.offer is None and request.method == "INVITE"
             described = body.offer is not None or late_offer
@@ -287,11 +304,18 @@ class RecordingServer:
             await self._acknowledged(session, incoming, offered=late_offer)
 
     async def _apply(
-        self, session: Session, theirs: sdp.SessionDescription, source_host: str
+        self,
+        session: Session,
+        theirs: sdp.SessionDescription,
+        known: siprec.Recording | None,
+        source_host: str,
     ) -> None:
-        """Make the streams those of a new description, or of new metadata for the same one."""
-        taken = _acceptable(theirs, source_host)
-        parties = _parties(taken, session.metadata, session.sip_from, session.sip_to, session.peer)
+        """Make the streams those of a new description, or of new metadata for the same one.
+
+        The session stays as it was where they are refused.
+        """
+        taken = acceptable(theirs, source_host=source_host)
+        parties = _parties(taken, known, session.sip_from, session.sip_to, session.peer)
         streams = streams_of(taken, parties.tracks, parties.heard)
         addresses = await self._room(self._media.update(session.call_id, streams))
         fresh = answer(
@@ -303,7 +327,7 @@ class RecordingServer:
         )
         if fresh != session.answer:
             fresh = replace(fresh, session_version=session.answer.session_version + 1)
-        session.offer, session.answer = theirs, fresh
+        session.offer, session.answer, session.metadata = theirs, fresh, known
 
     async def _keep_metadata(self, session: Session, body: Body) -> None:
         part = body.raw_metadata
@@ -441,6 +465,9 @@ def _knows_timers(request: Request) -> bool:
 def _recording_offer(request: Request, body: Body) -> sdp.SessionDescription:
     """The offer of an INVITE, if it asks for a recording session (RFC 7866 §6.1)."""
     if body.offer is None:
+        kind = multipart.parse_content_type(request.headers.get("Content-Type") or "")[0]
+        if request.body and kind and not kind.startswith("multipart/") and not body.raw_metadata:
+            raise Refused(415, f"a body of {kind}", [("Accept", ACCEPT)])
         raise Refused(488, "a recording session begins with an offer: no SDP in the INVITE")
     required = " ".join(request.headers.getlist("Require")).lower()
     contact = " ".join(request.headers.getlist("Contact")).lower()
@@ -452,13 +479,6 @@ def _recording_offer(request: Request, body: Body) -> sdp.SessionDescription:
     if "siprec" in required or "+sip.src" in contact or body.raw_metadata or one_way:
         return body.offer
     raise Refused(488, "only SIPREC sessions are taken here: no Require: siprec, no metadata")
-
-
-def _acceptable(offer: sdp.SessionDescription, source_host: str) -> list[Offered]:
-    try:
-        return acceptable(offer, source_host=source_host)
-    except PeerError as error:
-        raise Refused(error.status, str(error)) from None
 
 
 def _parties(
