@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from callreel.base.errors import CallreelError
@@ -44,9 +44,17 @@ class CallFilter:
     """Ended before this instant."""
 
 
+# Made once, with the values handed in: to make a statement of so many values anew each time costs
+# more than to execute it.
+_ADD = insert(calls)
+_SAVE = update(calls).where(
+    calls.c.id == bindparam("saved_id"), calls.c.status == bindparam("expected")
+)
+
+
 async def add(connection: AsyncConnection, call: Call) -> None:
     """Store a new call."""
-    await connection.execute(insert(calls).values(_values(call)))
+    await connection.execute(_ADD, _values(call))
 
 
 async def get(
@@ -65,9 +73,7 @@ async def save(connection: AsyncConnection, call: Call, *, expected: CallStatus)
     if call.status is not expected and call.status not in CALL_TRANSITIONS[expected]:
         raise WrongState(f"a call cannot go from {expected.value} to {call.status.value}")
     done = await connection.execute(
-        update(calls)
-        .where(calls.c.id == call.id, calls.c.status == expected.value)
-        .values(_values(call))
+        _SAVE, {"saved_id": call.id, "expected": expected.value, **_values(call)}
     )
     if done.rowcount != 1:
         raise WrongState(f"call {call.id} is not {expected.value}")

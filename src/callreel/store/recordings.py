@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, delete as delete_from, insert, select, update
+from sqlalchemy import Row, Select, bindparam, delete as delete_from, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from callreel.calls.model import (
@@ -44,9 +44,17 @@ class RecordingFilter:
     """Created before this instant."""
 
 
+# Made once, with the values handed in: to make a statement of so many values anew each time costs
+# more than to execute it.
+_ADD = insert(recordings)
+_SAVE = update(recordings).where(
+    recordings.c.id == bindparam("saved_id"), recordings.c.status == bindparam("expected")
+)
+
+
 async def add(connection: AsyncConnection, seal: Seal, recording: Recording) -> None:
     """Store a new recording."""
-    await connection.execute(insert(recordings).values(_values(recording, seal)))
+    await connection.execute(_ADD, _values(recording, seal))
 
 
 async def get(
@@ -68,9 +76,7 @@ async def save(
     if status is not expected and status not in RECORDING_TRANSITIONS[expected]:
         raise WrongState(f"a recording cannot go from {expected.value} to {status.value}")
     done = await connection.execute(
-        update(recordings)
-        .where(recordings.c.id == recording.id, recordings.c.status == expected.value)
-        .values(_values(recording, seal))
+        _SAVE, {"saved_id": recording.id, "expected": expected.value, **_values(recording, seal)}
     )
     if done.rowcount != 1:
         raise WrongState(f"recording {recording.id} is not {expected.value}")
