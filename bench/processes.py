@@ -11,7 +11,7 @@ from pathlib import Path
 
 _LIBC = ctypes.CDLL(None)
 _ROLES = (
-    ("callreel.server.control", "control"),
+    ("-m callreel.server ", "control"),
     ("callreel.capture.worker", "worker"),
     ("multiprocessing.spawn", "render"),
 )

@@ -181,7 +181,7 @@ async def test_a_killed_control_process_comes_back_and_finishes_what_there_was(
         (shown,) = await asyncio.to_thread(api.wait_live)
         started = await asyncio.to_thread(api.start, shown["sid"], RecordingChannels="dual")
         await asyncio.sleep(1.2)
-        (control,) = processes(server, "callreel.server.control")
+        (control,) = processes(server, "-m callreel.server ")
         (server.data / "server.json").unlink()
         os.kill(control, signal.SIGKILL)
         deadline = time.monotonic() + 15

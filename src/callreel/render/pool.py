@@ -41,6 +41,12 @@ class RenderPool:
         self._alone = asyncio.Lock()
         self._closed = False
 
+    async def warm(self) -> None:
+        """Start the processes now, so that the first recording to end need not wait for them."""
+        loop, executor = asyncio.get_running_loop(), self._running()
+        ready = (loop.run_in_executor(executor, _nothing) for _ in range(self._workers))
+        await asyncio.gather(*ready, return_exceptions=True)
+
     async def render(self, journal: Path, destination: Path, spec: RenderSpec) -> RenderResult:
         """See :func:`callreel.render.job.render_recording`. Raises ``MachineError``."""
         return await self._run(render_recording, journal, destination, spec)
@@ -117,6 +123,10 @@ def _processes(workers: int) -> ProcessPoolExecutor:
         initializer=_settle,
         initargs=(os.getpid(),),
     )
+
+
+def _nothing() -> None:
+    """A job that is done once its process is up."""
 
 
 def _settle(parent: int) -> None:

@@ -175,6 +175,7 @@ class Control:
             await stack.enter_async_context(_running(deliveries.run(), "deliveries"))
             syncer = Syncer(data.journals, lambda: len(signalling) > 0)
             await stack.enter_async_context(_running(syncer.run(), "syncer"))
+            await stack.enter_async_context(_running(pool.warm(), "render pool"))
 
             sip_uri = f"sip:{url_host(settings.public_address or reachable(sip_host))}:{sip_port}"
             data.write_state({"pid": os.getpid(), "http_url": http_url, "sip_uri": sip_uri})
@@ -318,7 +319,3 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"callreel: {error}\n")
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -61,7 +61,7 @@ def _control_argv(config: Path | None, options: dict[str, Any], runtime: Path) -
         "options": {name: str(value) for name, value in options.items()},
         "runtime": str(runtime),
     }
-    return [sys.executable, "-m", "callreel.server.control", json.dumps(told)]
+    return [sys.executable, "-m", "callreel.server", json.dumps(told)]
 
 
 def _raise_descriptor_limit() -> None:
