@@ -101,6 +101,14 @@ def test_sloppy_documents_are_read(body: bytes, encoding: str) -> None:
     assert recording.participants[0].name == "Jürgen"
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_read(encoding: str) -> None:
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    document = '<recording><participant id="p" aor="sip:ann@x"/></recording>'
+    found = parse(f"{mark}{document}".encode(encoding))
+    assert [one.id for one in found.participants] == ["p"]
+
+
 def test_bare_ampersands_and_undeclared_prefixes_are_read() -> None:
     recording = parse(
         wrap(

@@ -29,6 +29,7 @@ MAX_DEPTH = 32
 
 _JUNK_AFTER_ROOT = 9  # XML_ERROR_JUNK_AFTER_DOC_ELEMENT
 _ROOTS = frozenset({"recording", "recordingmetadata", "rsmetadata"})
+_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _BARE_AMPERSAND = re.compile(rb"&(?!#[0-9]+;|#x[0-9A-Fa-f]+;|[A-Za-z][A-Za-z0-9]*;)")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -196,7 +197,9 @@ def parse(body: bytes) -> Recording:
     """
     if len(body) > MAX_METADATA_BYTES:
         raise PeerError(f"metadata of {len(body)} bytes; at most {MAX_METADATA_BYTES}", status=413)
-    root = _tree(body.strip(b"\x00 \t\r\n"))
+    if not body.startswith(_UTF_16_MARKS):  # there, a NUL is half a character
+        body = body.strip(b"\x00 \t\r\n")
+    root = _tree(body)
     if _key(root.tag) not in _ROOTS:
         raise PeerError(f"not recording metadata: its root is {root.tag[:64]!r}")
     return _Reader(root).recording()
