@@ -10,8 +10,6 @@ from typing import Annotated
 
 import typer
 
-from callreel.demo.scene import play
-
 
 def demo(
     output: Annotated[
@@ -24,6 +22,9 @@ def demo(
     dual recording in mid-call; the signed webhook is caught and checked; the file is fetched and
     drawn. Exit status 0 only if every step truly happened.
     """
+    # Imported here: the supervisor, which is this program too, is to stay small.
+    from callreel.demo.scene import play
+
     begun = time.monotonic()
     redrawn = sys.stdout.isatty()
 

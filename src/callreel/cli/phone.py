@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from callreel.base.errors import PeerError, UsageError
-from callreel.phone.recording_client import Party, RecordingClient
-from callreel.phone.sources import AudioSource, parse_source
-from callreel.server.system import RandomIds, SystemClock
 from callreel.wire.sip.flow import Transport
+
+if TYPE_CHECKING:  # at run time imported where used: `callreel serve` needs none of it
+    from callreel.phone.recording_client import Party
+    from callreel.phone.sources import AudioSource
 
 app = typer.Typer(
     help="Make calls from the command line.", no_args_is_help=True, rich_markup_mode="markdown"
@@ -57,6 +58,9 @@ def siprec(
     Exit status 0 if the session was set up and ended in order, 1 if the recorder refused it or
     ended it first, 2 for a bad option.
     """
+    from callreel.phone.recording_client import Party
+    from callreel.phone.sources import parse_source
+
     try:
         chosen = Transport(transport.upper())
     except ValueError:
@@ -86,6 +90,9 @@ async def _call(
     seconds: float | None,
     parties: tuple[Party, Party],
 ) -> bool:
+    from callreel.phone.recording_client import RecordingClient
+    from callreel.server.system import RandomIds, SystemClock
+
     phone = RecordingClient(clock=SystemClock(), ids=RandomIds())
     await phone.start()
     try:
