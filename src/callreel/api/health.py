@@ -28,10 +28,10 @@ async def healthz(request: Request) -> JSONResponse:
 
 
 @router.get("/errors/{code}")
-async def explain(request: Request, code: int) -> HTMLResponse:
+async def explain(request: Request, code: str) -> HTMLResponse:
     """What an error code means here and what to do about it."""
     try:
-        known = Code(code)
+        known = Code(int(code))
     except ValueError:
         raise not_found(request) from None
     return HTMLResponse(

@@ -15,6 +15,7 @@ from callreel.api.resources import recording_object
 from callreel.api.views import Authenticated, id_of, view_of
 from callreel.base.ids import parse_id
 from callreel.calls.model import PauseBehavior, Recording
+from callreel.calls.spelling import Kind
 from callreel.service.recordings import RecordingService
 from callreel.store.recordings import RecordingFilter
 
@@ -59,7 +60,8 @@ async def list_recordings_of_call(
 ) -> dict[str, Any]:
     """List a call's recordings, newest first."""
     call = await request.app.state.calls.get(account, id_of(request, call_sid))
-    path = f"{view_of(request, account).account_path}/Calls/{call_sid}/Recordings.json"
+    view = view_of(request, account)
+    path = f"{view.account_path}/Calls/{view.sid(Kind.CALL, call.id)}/Recordings.json"
     return await _page(request, account, call_id=call.id, path=path, under_call=True)
 
 
