@@ -52,6 +52,12 @@ def test_dates_in_every_form_that_clients_send(text: str, moment: datetime) -> N
     assert parse_date(text, "DateCreated") == moment
 
 
+@pytest.mark.parametrize("zone", ["+" + "9" * 30, "-" + "9" * 30])
+def test_a_zone_beyond_bounds_is_a_refused_date(zone: str) -> None:
+    with pytest.raises(ApiError):
+        parse_date(f"Wed, 26 Sep 2018 00:00:00 {zone}", "x")
+
+
 @given(st.text())
 def test_no_text_is_worse_than_a_refused_date(text: str) -> None:
     try:

@@ -31,7 +31,7 @@ def parse_date(text: str, name: str) -> datetime:
     except ValueError:
         try:
             moment = parsedate_to_datetime(text)
-        except (ValueError, IndexError):
+        except (ValueError, IndexError, OverflowError):
             raise ApiError(
                 Code.INVALID_ARGUMENT,
                 f"{name} must be a date such as 2026-11-22 or 2026-11-22T09:30:00Z",

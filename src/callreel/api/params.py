@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from enum import Enum
 from typing import Any, TypeVar
@@ -15,6 +16,8 @@ from callreel.api.errors import ApiError
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_FIELDS = 500
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 Choice = TypeVar("Choice", bound=Enum)
 
@@ -103,11 +106,12 @@ async def _bounded_body(request: Request) -> bytes:
 
 def _pairs(raw: bytes) -> list[tuple[str, str]]:
     try:
-        return parse_qsl(
+        pairs = parse_qsl(
             raw.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"
         )
     except ValueError:
         raise ApiError(Code.WRONG_FORMAT, "The parameters are not readable as a form") from None
+    return _storable(pairs)
 
 
 def _json_pairs(body: bytes) -> list[tuple[str, str]]:
@@ -117,7 +121,14 @@ def _json_pairs(body: bytes) -> list[tuple[str, str]]:
         raise ApiError(Code.WRONG_FORMAT, "The body is not readable as JSON") from None
     if not isinstance(value, dict) or len(value) > MAX_FIELDS:
         raise ApiError(Code.WRONG_FORMAT, "The body must be a JSON object")
-    return [(name, text) for name, one in value.items() for text in _texts(name, one)]
+    return _storable([(name, text) for name, one in value.items() for text in _texts(name, one)])
+
+
+def _storable(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The same; refused is what is no text to a database: NUL, and halves of surrogate pairs."""
+    if any(_UNSTORABLE.search(text) for pair in pairs for text in pair):
+        raise ApiError(Code.WRONG_FORMAT, "The parameters hold what is no Unicode text")
+    return pairs
 
 
 def _texts(name: str, value: Any) -> list[str]:
@@ -127,6 +138,6 @@ def _texts(name: str, value: Any) -> list[str]:
         return ["true" if value else "false"]
     if isinstance(value, str | int | float):
         return [str(value)]
-    if isinstance(value, list):
-        return [text for one in value for text in _texts(name, one) if not isinstance(one, list)]
+    if isinstance(value, list) and not any(isinstance(one, list) for one in value):
+        return [text for one in value for text in _texts(name, one)]
     raise ApiError(Code.WRONG_FORMAT, f"{name} must be text, a number or a list of these")
