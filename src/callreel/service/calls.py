@@ -126,8 +126,10 @@ class CallService:
             await calls.add_metadata(
                 connection, call_id, received_at=now, content_type=content_type, body=body
             )
+            if not participants:
+                return
             call = await calls.get(connection, call_id)
-            if call is None or not participants:
+            if call is None:
                 return
             changed = replace(
                 call,

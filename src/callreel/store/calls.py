@@ -44,11 +44,28 @@ class CallFilter:
     """Ended before this instant."""
 
 
-# Made once, with the values handed in: to make a statement of so many values anew each time costs
-# more than to execute it.
+# Made once, with the values handed in: to make a statement anew each time costs more than to
+# execute it.
 _ADD = insert(calls)
+_GET = select(calls).where(calls.c.id == bindparam("wanted"))
 _SAVE = update(calls).where(
     calls.c.id == bindparam("saved_id"), calls.c.status == bindparam("expected")
+)
+_OF_CALL = bindparam("of_call", type_=call_metadata.c.call_id.type)
+_ADD_METADATA = (
+    insert(call_metadata)
+    .from_select(
+        ["call_id", "version", "received_at", "content_type", "body"],
+        select(
+            _OF_CALL,
+            func.coalesce(func.max(call_metadata.c.version), 0) + 1,
+            *(
+                bindparam(name, type_=call_metadata.c[name].type)
+                for name in ("received_at", "content_type", "body")
+            ),
+        ).where(call_metadata.c.call_id == _OF_CALL),
+    )
+    .returning(call_metadata.c.version)
 )
 
 
@@ -61,10 +78,9 @@ async def get(
     connection: AsyncConnection, call_id: str, *, account_id: str | None = None
 ) -> Call | None:
     """One call, of this account if one is given; or None."""
-    query = select(calls).where(calls.c.id == call_id)
-    if account_id is not None:
-        query = query.where(calls.c.account_id == account_id)
-    row = (await connection.execute(query)).first()
+    row = (await connection.execute(_GET, {"wanted": call_id})).first()
+    if row is not None and account_id is not None and row.account_id != account_id:
+        return None
     return None if row is None else _call(row)
 
 
@@ -126,18 +142,14 @@ async def add_metadata(
     body: bytes,
 ) -> int:
     """Keep one more version of a call's metadata; returns its number, from 1."""
-    latest = await connection.scalar(
-        select(func.max(call_metadata.c.version)).where(call_metadata.c.call_id == call_id)
-    )
-    version = (latest or 0) + 1
-    await connection.execute(
-        insert(call_metadata).values(
-            call_id=call_id,
-            version=version,
-            received_at=received_at,
-            content_type=content_type,
-            body=body,
-        )
+    version: int = await connection.scalar(
+        _ADD_METADATA,
+        {
+            "of_call": call_id,
+            "received_at": received_at,
+            "content_type": content_type,
+            "body": body,
+        },
     )
     return version
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, delete as delete_from, insert, select, update
+from sqlalchemy import Row, bindparam, delete as delete_from, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from callreel.calls.model import (
@@ -44,9 +44,13 @@ class RecordingFilter:
     """Created before this instant."""
 
 
-# Made once, with the values handed in: to make a statement of so many values anew each time costs
-# more than to execute it.
+_NEWEST = (recordings.c.created_at.desc(), recordings.c.id.desc())
+
+# Made once, with the values handed in: to make a statement anew each time costs more than to
+# execute it.
 _ADD = insert(recordings)
+_GET = select(recordings).where(recordings.c.id == bindparam("wanted"))
+_OF_CALL = select(recordings).where(recordings.c.call_id == bindparam("wanted")).order_by(*_NEWEST)
 _SAVE = update(recordings).where(
     recordings.c.id == bindparam("saved_id"), recordings.c.status == bindparam("expected")
 )
@@ -61,11 +65,10 @@ async def get(
     connection: AsyncConnection, seal: Seal, recording_id: str, *, account_id: str | None = None
 ) -> Recording | None:
     """One recording, of this account if one is given; or None."""
-    query = select(recordings).where(recordings.c.id == recording_id)
-    if account_id is not None:
-        query = query.where(recordings.c.account_id == account_id)
-    row = (await connection.execute(query)).first()
-    return None if row is None else _recording(row, seal)
+    row = (await connection.execute(_GET, {"wanted": recording_id})).first()
+    if row is None or (account_id is not None and row.account_id != account_id):
+        return None
+    return _recording(row, seal)
 
 
 async def save(
@@ -89,7 +92,8 @@ async def remove(connection: AsyncConnection, recording_id: str) -> None:
 
 async def of_call(connection: AsyncConnection, seal: Seal, call_id: str) -> Sequence[Recording]:
     """A call's recordings, newest first."""
-    return await _all(connection, seal, select(recordings).where(recordings.c.call_id == call_id))
+    found = await connection.execute(_OF_CALL, {"wanted": call_id})
+    return [_recording(row, seal) for row in found]
 
 
 async def with_status(
@@ -97,7 +101,10 @@ async def with_status(
 ) -> Sequence[Recording]:
     """Every account's recordings that stand at one of these, newest first."""
     wanted = [status.value for status in statuses]
-    return await _all(connection, seal, select(recordings).where(recordings.c.status.in_(wanted)))
+    found = await connection.execute(
+        select(recordings).where(recordings.c.status.in_(wanted)).order_by(*_NEWEST)
+    )
+    return [_recording(row, seal) for row in found]
 
 
 async def page(
@@ -126,13 +133,6 @@ async def page(
         size=size,
         position=position,
     )
-
-
-async def _all(connection: AsyncConnection, seal: Seal, query: Select[Any]) -> Sequence[Recording]:
-    found = await connection.execute(
-        query.order_by(recordings.c.created_at.desc(), recordings.c.id.desc())
-    )
-    return [_recording(row, seal) for row in found]
 
 
 def _values(recording: Recording, seal: Seal) -> dict[str, Any]:
