@@ -185,6 +185,23 @@ async def test_500_twice_then_taken_with_the_same_token() -> None:
     assert [outcome.status for outcome in outbox.rows["d"].outcomes] == [500, 500, 204]
 
 
+async def test_trouble_is_logged_once_and_the_giving_up(caplog: pytest.LogCaptureFixture) -> None:
+    outbox, clock = MemoryOutbox(), MovedClock()
+    async with WebhookReceiver() as receiver:
+        receiver.answers += [Answer(500), Answer(500), Answer(410)]
+        outbox.add(delivery("d", f"{receiver.url}?secret=s3"))
+        async with running(outbox, clock) as loop:
+            await outbox.tried("d", 1)
+            advance(clock, loop, 6)
+            await outbox.tried("d", 2)
+            advance(clock, loop, 21)
+            await outbox.settled("d", state=DeliveryState.FAILED)
+    first, last = (record.getMessage() for record in caplog.records)
+    assert "answered 500; next try at 00:00:0" in first
+    assert last.endswith("answered 410; given up")
+    assert "s3" not in caplog.text
+
+
 async def test_a_retry_comes_by_itself_when_it_is_due() -> None:
     outbox, clock = MemoryOutbox(), MovedClock()
     async with WebhookReceiver() as receiver:

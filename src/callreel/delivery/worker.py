@@ -201,6 +201,7 @@ class DeliveryLoop:
             awaited=delivery.event == CallbackEvent.IN_PROGRESS.value,
         )
         await self._record(delivery, outcome, decision)
+        _tell(delivery, outcome, decision)
 
     async def _attempt(self, delivery: Delivery) -> Outcome:
         begun = self._clock.now()
@@ -228,6 +229,27 @@ class DeliveryLoop:
                 )
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _MAX_TROUBLE_S)
+
+
+def _tell(delivery: Delivery, outcome: Outcome, decision: Decision) -> None:
+    """Log the first try that fails, and when it is given up; the tries between are in the outbox.
+
+    Never the URL: its query and userinfo may hold secrets.
+    """
+    given_up = decision.state is DeliveryState.FAILED
+    if outcome.result is Result.DELIVERED or (delivery.attempts and not given_up):
+        return
+    answered = "" if outcome.status is None else f" {outcome.status}"
+    _log.warning(
+        "webhook %s of recording %s to %r: %s%s%s; %s",
+        delivery.event,
+        delivery.recording_id,
+        _receiver(delivery.url),
+        outcome.result.value,
+        answered,
+        f" {outcome.error[:200]!r}" if outcome.error else "",
+        "given up" if given_up else f"next try at {decision.next_due:%H:%M:%S} UTC",
+    )
 
 
 def _receiver(url: str) -> str:
