@@ -134,6 +134,21 @@ async def test_who_says_nothing_is_cut_sooner(sink: Sink) -> None:
     await streams.close()
 
 
+async def test_a_byte_now_and_then_is_nothing_said(sink: Sink) -> None:
+    streams = Streams(sink, idle_seconds=60.0, mute_seconds=0.2)
+    host, port = await streams.listen("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(host, port)
+    ended = asyncio.create_task(ends(reader))
+    for _ in range(40):
+        if ended.done():
+            break
+        writer.write(b"O")
+        await asyncio.sleep(0.05)
+    assert ended.done()
+    writer.close()
+    await streams.close()
+
+
 async def test_broken_stream_is_closed(sink: Sink, streams: Streams) -> None:
     host, port = await streams.listen("127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(host, port)

@@ -167,10 +167,11 @@ class StreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes came."""
-        self._last_active = self._streams.loop.time()
         self._framer.feed(data)
         try:
             while self._transport is not None and (frame := self._framer.next_frame()) is not None:
+                # Only what is whole counts: who sends a byte now and then is mute all the same.
+                self._last_active = self._streams.loop.time()
                 if isinstance(frame, Keepalive):
                     self._transport.write(PONG)
                 else:
