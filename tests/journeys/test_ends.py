@@ -172,15 +172,16 @@ async def test_a_killed_media_worker_goes_on_with_the_recording(
         await phone.hang_up(call)
 
 
-async def test_a_killed_control_process_comes_back_and_finishes_what_there_was(
+async def test_a_killed_control_process_comes_back_and_goes_on_with_the_call(
     phone: RecordingClient, tmp_path: Path
 ) -> None:
     with OwnServer(tmp_path, SID, "a-token-of-tests") as server:
-        await a_call(phone, server)
+        call = await a_call(phone, server)
         api = Api(server)
         (shown,) = await asyncio.to_thread(api.wait_live)
         started = await asyncio.to_thread(api.start, shown["sid"], RecordingChannels="dual")
         await asyncio.sleep(1.2)
+        begun = time.monotonic() - 1.2
         (control,) = processes(server, "-m callreel.server ")
         (server.data / "server.json").unlink()
         os.kill(control, signal.SIGKILL)
@@ -188,9 +189,16 @@ async def test_a_killed_control_process_comes_back_and_finishes_what_there_was(
         while not (server.data / "server.json").exists():
             assert time.monotonic() < deadline, server.log
             await asyncio.sleep(0.05)
+        before = server.http_url, server.sip_uri
         server.learn_state()
-        api = Api(server)
-        await ended_well(api, started["sid"], tmp_path, seconds=1.1)
+        assert (server.http_url, server.sip_uri) == before
+        (still,) = await asyncio.to_thread(api.wait_live)
+        assert still["sid"] == shown["sid"]
+        await asyncio.sleep(0.5)
+        whole_s = time.monotonic() - begun
+        await phone.hang_up(call)  # its BYE is answered
+        report = await ended_well(api, started["sid"], tmp_path, seconds=whole_s - 0.1)
+        assert report["clean"], report["problems"]
         ended = await asyncio.to_thread(api.get, f"/Calls/{shown['sid']}.json")
         assert ended["status"] == "completed"
 

@@ -73,7 +73,7 @@ class House:
 
     async def a_call(self) -> Call:
         new = NewCall(self.account.id, CallDirection.INBOUND, "+15550100", "+15550199")
-        return await self.calls.answered(await self.calls.ringing(new))
+        return await self.calls.answered(await self.calls.ringing(new), "{}")
 
     async def owed(self, recording_id: str) -> list[OwedDelivery]:
         database = self.context.database

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -18,6 +19,7 @@ from callreel.service import finishing as finishing_module
 from callreel.service.accounts import AccountService, Bootstrap, dialect_of
 from callreel.service.errors import NotFound, NotInProgress, Unavailable
 from callreel.service.recovery import recover
+from callreel.store import recordings
 from callreel.store.recordings import RecordingFilter
 from tests.service.conftest import ALL_EVENTS, House, restarted
 
@@ -214,3 +216,46 @@ def test_a_sids_form_decides_the_dialect() -> None:
 
 def test_refusals_are_of_our_family() -> None:
     assert all(issubclass(one, CallreelError) for one in (NotFound, NotInProgress, Unavailable))
+
+
+@pytest.mark.parametrize("worker_remembers", [True, False])
+async def test_a_call_that_is_taken_up_goes_on_and_only_what_no_worker_keeps_ends(
+    house: House, worker_remembers: bool
+) -> None:
+    call = await house.a_call()
+    recording, _ = await house.recordings.start(house.account, call.id, PLAIN)
+    await house.finishing.close()
+    if not worker_remembers:
+        house.media.live.clear()
+    later = restarted(house)
+    assert await later.calls.sessions() == {call.id: "{}"}
+    await recover(later.context, later.calls, later.recordings, later.finishing, taken_up=[call.id])
+    assert (await later.calls.get(house.account, call.id)).status is CallStatus.IN_PROGRESS
+    found = await later.recordings.get(house.account, recording.id)
+    if worker_remembers:
+        assert found == recording
+        await later.recordings.stop(found)
+    else:
+        assert not found.is_live
+    await later.calls.ended(call.id, CallStatus.COMPLETED, reason="BYE")
+    assert await later.calls.sessions() == {}
+    assert await later.finishing.drain(5)
+    await later.finishing.close()
+
+
+async def test_a_start_that_was_not_noted_before_the_crash_is_noted_after_it(
+    house: House,
+) -> None:
+    call = await house.a_call()
+    recording, _ = await house.recordings.start(house.account, call.id, PLAIN)
+    unnoted = replace(recording, start_time=None)
+    async with house.context.database.begin() as connection:
+        seal = house.context.database.seal
+        await recordings.save(connection, seal, unnoted, expected=recording.status)
+    later = restarted(house)
+    await recover(later.context, later.calls, later.recordings, later.finishing, taken_up=[call.id])
+    found = await later.recordings.get(house.account, recording.id)
+    assert found.start_time is not None
+    await later.recordings.stop(found)
+    assert await later.finishing.drain(5)
+    await later.finishing.close()

@@ -129,6 +129,11 @@ class MediaPlane(Protocol):
         """Drain what has arrived and close the journal."""
         ...
 
+    @property
+    def calls(self) -> Sequence[str]:
+        """Calls that have sockets now."""
+        ...
+
     async def captures(self) -> Sequence[CaptureState]:
         """What the workers are keeping now."""
         ...

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
+from pathlib import Path
 
 from callreel.base.errors import UsageError
 
@@ -41,3 +43,31 @@ def bind_tcp(address: tuple[str, int]) -> socket.socket:
         ) from None
     listening.listen(1024)
     return listening
+
+
+class Bound:
+    """Ports that were taken when any would do.
+
+    A control process that is started anew takes the same ones, since peers and programs know them
+    by now. ``runtime`` goes when the server ends.
+    """
+
+    def __init__(self, runtime: Path) -> None:
+        self._file = runtime / "bound.json"
+        self._ports: dict[str, int] = {}
+        if self._file.exists():
+            self._ports = json.loads(self._file.read_text())
+
+    def http(self, address: tuple[str, int]) -> tuple[str, int]:
+        """Where the API is to listen."""
+        return address[0], address[1] or self._ports.get("http", 0)
+
+    def sip(self, address: tuple[str, int]) -> tuple[str, int]:
+        """Where SIP is to listen."""
+        return address[0], address[1] or self._ports.get("sip", 0)
+
+    def note(self, *, http_port: int, sip_port: int) -> None:
+        """These were taken. Appears whole."""
+        fresh = self._file.with_suffix(".new")
+        fresh.write_text(json.dumps({"http": http_port, "sip": sip_port}))
+        fresh.rename(self._file)

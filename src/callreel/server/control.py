@@ -28,7 +28,7 @@ from callreel.delivery.sender import Sender
 from callreel.delivery.worker import DeliveryLoop
 from callreel.mediastore import MediaStore
 from callreel.render.pool import JournalRenderer, RenderPool
-from callreel.server.addresses import bind_tcp, reachable, url_host
+from callreel.server.addresses import Bound, bind_tcp, reachable, url_host
 from callreel.server.banner import banner
 from callreel.server.datadir import DataDir
 from callreel.server.health import Health
@@ -95,7 +95,8 @@ class Control:
             )
             await stack.enter_async_context(workers)
 
-            http_socket = bind_tcp(settings.http_address)
+            bound = Bound(self._runtime)
+            http_socket = bind_tcp(bound.http(settings.http_address))
             stack.callback(http_socket.close)
             http_host, http_port = http_socket.getsockname()[:2]
             http_url = f"http://{url_host(reachable(http_host))}:{http_port}"
@@ -130,8 +131,6 @@ class Control:
             account = await accounts.ensure_first(
                 Bootstrap(settings.bootstrap_account_sid, settings.bootstrap_auth_token)
             )
-            await recover(context, calls, recordings, finishing)
-
             peers = PeerDirectory(await configured_peers(settings, account, accounts))
             signalling = RecordingServer(
                 peers=peers,
@@ -153,7 +152,9 @@ class Control:
             )
             signalling.agent = agent
             stack.push_async_callback(agent.close)
-            sip_host, sip_port = await _listen_sip(agent, settings.sip_address)
+            taken_up = await signalling.restore()
+            await recover(context, calls, recordings, finishing, taken_up=taken_up)
+            sip_host, sip_port = await _listen_sip(agent, bound.sip(settings.sip_address))
 
             health = Health()
             health.add("database", database.ping)
@@ -178,6 +179,7 @@ class Control:
             await stack.enter_async_context(_running(pool.warm(), "render pool"))
 
             sip_uri = f"sip:{url_host(settings.public_address or reachable(sip_host))}:{sip_port}"
+            bound.note(http_port=http_port, sip_port=sip_port)
             data.write_state({"pid": os.getpid(), "http_url": http_url, "sip_uri": sip_uri})
             stack.callback(data.remove_state)
             sys.stdout.write(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from callreel.base.errors import CallreelError
@@ -14,7 +14,7 @@ from callreel.calls.states import is_ended
 from callreel.service.context import Context
 from callreel.service.errors import NotFound
 from callreel.service.recordings import RecordingService
-from callreel.store import calls
+from callreel.store import calls, sessions
 from callreel.store.calls import CallFilter
 from callreel.store.pages import Page, Position
 
@@ -74,8 +74,11 @@ class CallService:
             await calls.add(connection, call)
         return call
 
-    async def answered(self, call: Call) -> Call:
-        """It is being answered: from now on it can be recorded."""
+    async def answered(self, call: Call, session: str) -> Call:
+        """It is being answered: from now on it can be recorded.
+
+        ``session`` is what signalling needs to go on with the call after a crash, kept with it.
+        """
         now = self._context.clock.now()
         answered = replace(
             call,
@@ -86,7 +89,18 @@ class CallService:
         )
         async with self._context.database.begin() as connection:
             await calls.save(connection, answered, expected=call.status)
+            await sessions.save(connection, call.id, session)
         return answered
+
+    async def session_changed(self, call_id: str, session: str) -> None:
+        """Signalling has agreed on something new with the peer."""
+        async with self._context.database.begin() as connection:
+            await sessions.save(connection, call_id, session)
+
+    async def sessions(self) -> Mapping[str, str]:
+        """What an earlier control process left of its live calls, by call."""
+        async with self._context.database.read() as connection:
+            return await sessions.every(connection)
 
     async def ended(
         self, call_id: str, status: CallStatus, *, reason: str, sip_result_code: int | None = None
@@ -107,6 +121,7 @@ class CallService:
                 sip_result_code=sip_result_code or call.sip_result_code,
             )
             await calls.save(connection, over, expected=call.status)
+            await sessions.remove(connection, call_id)
         log.info("call %s ended: %s (%s)", call_id, status.value, reason)
         return over
 

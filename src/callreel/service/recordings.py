@@ -159,6 +159,21 @@ class RecordingService:
         async with self._live(recording) as live:
             return await self._stop(live)
 
+    async def taken_up(self, recording: Recording) -> None:
+        """A worker kept it while no control process was there: it goes on."""
+        if recording.start_time is None:  # nobody had noted yet that it began
+            async with self._live(recording) as live:
+                tracks = live.request.track.tracks
+                captured = await self._context.media.start(live.id, live.call_id, tracks)
+                started = replace(live, start_time=captured.started_at)
+                await self._save(started, expected=live.status)
+        log.info("recording %s goes on", recording.id)
+
+    async def lost(self, recording: Recording) -> None:
+        """No worker keeps it any more: it ends with what its journal holds."""
+        async with self._live(recording) as live:
+            await self._stop(live)
+
     async def call_ended(self, call_id: str) -> None:
         """Stop whatever of a call is still live."""
         database = self._context.database

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Collection
 
 from callreel.base.errors import MachineError
 from callreel.calls.model import CallStatus, RecordingStatus
@@ -23,30 +24,38 @@ async def recover(
     calls: CallService,
     live_recordings: RecordingService,
     finishing: FinishingService,
+    *,
+    taken_up: Collection[str] = (),
 ) -> None:
     """Bring rows, workers and journals together.
 
-    Calls whose SIP dialog this process does not know are over; their recordings are stopped with
-    what there is, and finished. What was stopped is finished.
+    ``taken_up`` are the calls that signalling goes on with: their recordings that a worker keeps
+    go on too. Every other call is over; its recordings are stopped with what there is. What was
+    stopped is finished.
     """
     database = context.database
     for call in await calls.live():
+        if call.id in taken_up:
+            continue
         answered = call.status is CallStatus.IN_PROGRESS
         status = CallStatus.COMPLETED if answered else CallStatus.FAILED
         await calls.ended(call.id, status, reason=REASON)
         with contextlib.suppress(MachineError):
             await context.media.close(call.id)
+    kept = {capture.recording_id: capture for capture in await context.media.captures()}
     async with database.read() as connection:
         live = await recordings.with_status(
             connection, database.seal, RecordingStatus.IN_PROGRESS, RecordingStatus.PAUSED
         )
-    for recording in live:  # a call that ended just before the crash
-        await live_recordings.call_ended(recording.call_id)
-    for capture in await context.media.captures():
+    for recording in live:
+        if kept.pop(recording.id, None) is not None:
+            await live_recordings.taken_up(recording)
+        else:
+            await live_recordings.lost(recording)
+    for capture in kept.values():
         log.error("recording %s is being kept, but no row knows it: stopped", capture.recording_id)
         with contextlib.suppress(MachineError):
             await context.media.stop(capture.recording_id)
-            await context.media.close(capture.call_id)
     found = await finishing.recover()
     if found:
         log.info("taking up %d recordings that an earlier run left", found)

@@ -45,6 +45,10 @@ class PeerDirectory:
                 return peer
         return None
 
+    def named(self, name: str) -> Peer | None:
+        """The peer of that name, or None."""
+        return next((peer for _, peer in self._entries if peer.name == name), None)
+
     def may_speak(self, host: str) -> bool:
         """Whether SIP from this address is read at all."""
         return self.find(host) is not None

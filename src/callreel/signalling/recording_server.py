@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -97,6 +97,24 @@ class RecordingServer:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.shield(bye), 2.0)
         return True
+
+    async def restore(self) -> Collection[str]:
+        """Take up the sessions of an earlier control process whose media goes on; their calls."""
+        going_on = set(self._media.calls)
+        for call_id, state in (await self._calls.sessions()).items():
+            if call_id not in going_on:
+                continue
+            try:
+                session = Session.from_json(call_id, state, self._peers)
+            except (PeerError, ValueError, KeyError, TypeError) as error:
+                log.error("call %s cannot be taken up: %s", call_id, error)
+                continue
+            if session is not None:
+                # What was sent since it was written down is unknown; a gap is allowed (§12.2.1.1).
+                session.dialog.local_cseq += 1000
+                self._admit(session)
+                log.info("call %s is taken up", call_id)
+        return list(self._by_call)
 
     def refuse_new(self) -> None:
         """Take no new sessions: the server is shutting down."""
@@ -195,20 +213,12 @@ class RecordingServer:
             await self._calls.metadata_received(call.id, part.content_type, part.body)
         if incoming.cancelled:
             raise Cancelled
-        call = await self._calls.answered(call)
-        await self._record_automatically(call, peer)
         ours = answer(
             offer,
             taken,
             addresses,
             session_id=int(self._ids.new_id()[:8], 16),
             session_version=1,
-        )
-        incoming.respond(
-            200,
-            body=ours.serialize(),
-            content_type="application/sdp",
-            headers=timer.headers if timer else (),
         )
         session = Session(
             call_id=call.id,
@@ -220,12 +230,19 @@ class RecordingServer:
             answer=ours,
             metadata=body.metadata,
             versions=1 if body.raw_metadata else 0,
+            timer=timer,
             allow=(request.headers.get("Allow") or "").upper(),
             knows_timers=_knows_timers(request),
         )
-        self._by_dialog[session.dialog.id] = session
-        self._by_call[call.id] = session
-        self._arm(session, timer)
+        call = await self._calls.answered(call, session.to_json())
+        await self._record_automatically(call, peer)
+        incoming.respond(
+            200,
+            body=ours.serialize(),
+            content_type="application/sdp",
+            headers=timer.headers if timer else (),
+        )
+        self._admit(session)
         log.info(
             "call %s: %s to %s from peer %s, %d streams",
             call.id,
@@ -237,6 +254,11 @@ class RecordingServer:
         if body.problem is not None:
             log.warning("call %s: metadata kept but not understood: %s", call.id, body.problem)
         return session
+
+    def _admit(self, session: Session) -> None:
+        self._by_dialog[session.dialog.id] = session
+        self._by_call[session.call_id] = session
+        self._arm(session)
 
     async def _record_automatically(self, call: Call, peer: Peer) -> None:
         if peer.record is None:
@@ -291,15 +313,17 @@ class RecordingServer:
             await self._keep_metadata(session, body)
             late_offer = body.offer is None and request.method == "INVITE"
             described = body.offer is not None or late_offer
+            session.allow = (request.headers.get("Allow") or session.allow).upper()
+            session.knows_timers = _knows_timers(request)
+            session.timer = timer
+            await self._calls.session_changed(session.call_id, session.to_json())
             incoming.respond(
                 200,
                 body=session.answer.serialize() if described else b"",
                 content_type="application/sdp" if described else None,
                 headers=timer.headers if timer else (),
             )
-            session.allow = (request.headers.get("Allow") or session.allow).upper()
-            session.knows_timers = _knows_timers(request)
-            self._arm(session, timer)
+            self._arm(session)
         if request.method == "INVITE":
             await self._acknowledged(session, incoming, offered=late_offer)
 
@@ -386,8 +410,8 @@ class RecordingServer:
 
     # Session timer (RFC 4028)
 
-    def _arm(self, session: Session, timer: SessionTimer | None) -> None:
-        session.timer = timer
+    def _arm(self, session: Session) -> None:
+        timer = session.timer
         if session.alarm is not None:
             session.alarm.cancel()
             session.alarm = None
@@ -433,7 +457,7 @@ class RecordingServer:
         if gone:
             await self._end(session, CallStatus.COMPLETED, "the peer is gone")
         else:
-            self._arm(session, session.timer)
+            self._arm(session)
 
     # Within
 

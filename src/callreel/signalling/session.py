@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 
 from callreel.base.errors import PeerError
-from callreel.signalling.peers import Peer
+from callreel.signalling.peers import Peer, PeerDirectory
 from callreel.wire import sdp
 from callreel.wire.sip.dialog import Dialog
 from callreel.wire.sip.message import Message
@@ -85,3 +86,48 @@ class Session:
     """One change at a time."""
     ended: bool = False
     """Whether it is over."""
+
+    def to_json(self) -> str:
+        """All that a new process needs to go on with it."""
+        return json.dumps(
+            {
+                "peer": self.peer.name,
+                "dialog": self.dialog.to_dict(),
+                "sip_from": self.sip_from,
+                "sip_to": self.sip_to,
+                "offer": self.offer.serialize().decode(),
+                "answer": self.answer.serialize().decode(),
+                "metadata": self.metadata and siprec.serialize(self.metadata).decode(),
+                "versions": self.versions,
+                "timer": self.timer and asdict(self.timer),
+                "allow": self.allow,
+                "knows_timers": self.knows_timers,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, call_id: str, text: str, peers: PeerDirectory) -> Session | None:
+        """What :meth:`to_json` wrote; None where its peer is not configured any more.
+
+        Raises ``PeerError``, ``ValueError`` or ``KeyError`` for what it did not write.
+        """
+        state = json.loads(text)
+        peer = peers.named(state["peer"])
+        if peer is None:
+            return None
+        metadata = state["metadata"]
+        timer = state["timer"]
+        return cls(
+            call_id=call_id,
+            peer=peer,
+            dialog=Dialog.from_dict(state["dialog"]),
+            sip_from=state["sip_from"],
+            sip_to=state["sip_to"],
+            offer=sdp.SessionDescription.parse(state["offer"]),
+            answer=sdp.SessionDescription.parse(state["answer"]),
+            metadata=metadata and siprec.parse(metadata.encode()),
+            versions=state["versions"],
+            timer=timer and SessionTimer(**timer),
+            allow=state["allow"],
+            knows_timers=state["knows_timers"],
+        )

@@ -88,6 +88,13 @@ call_metadata = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("call_id", String(32), ForeignKey("calls.id", ondelete="CASCADE"), primary_key=True),
+    Column("state", Text, nullable=False),  # signalling's own, JSON
+)
+
 recordings = Table(
     "recordings",
     metadata,

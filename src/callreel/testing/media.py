@@ -75,6 +75,11 @@ class ScriptedMedia:
         self.live.pop(recording_id, None)
         return CaptureStopped(self._clock.now(), packets=1)
 
+    @property
+    def calls(self) -> Sequence[str]:
+        """Calls that something is kept of."""
+        return list(self.live.values())
+
     async def captures(self) -> Sequence[CaptureState]:
         """What was started and not stopped."""
         return [CaptureState(one, call, paused=False) for one, call in self.live.items()]
