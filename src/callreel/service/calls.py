@@ -89,7 +89,7 @@ class CallService:
         )
         async with self._context.database.begin() as connection:
             await calls.save(connection, answered, expected=call.status)
-            await sessions.save(connection, call.id, session)
+            await sessions.add(connection, call.id, session)
         return answered
 
     async def session_changed(self, call_id: str, session: str) -> None:

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from callreel.store.schema import sessions
 
+# Made once, with the values handed in: to make a statement anew each time costs more than to
+# execute it.
+_ADD = insert(sessions)
+_SAVE = update(sessions).where(sessions.c.call_id == bindparam("of_call"))
+_REMOVE = delete(sessions).where(sessions.c.call_id == bindparam("of_call"))
+
+
+async def add(connection: AsyncConnection, call_id: str, state: str) -> None:
+    """Keep the state of a session that is new."""
+    await connection.execute(_ADD, {"call_id": call_id, "state": state})
+
 
 async def save(connection: AsyncConnection, call_id: str, state: str) -> None:
     """Keep a session's state, in place of what was kept before."""
-    done = await connection.execute(
-        update(sessions).where(sessions.c.call_id == call_id).values(state=state)
-    )
+    done = await connection.execute(_SAVE, {"of_call": call_id, "state": state})
     if not done.rowcount:
-        await connection.execute(insert(sessions).values(call_id=call_id, state=state))
+        await add(connection, call_id, state)
 
 
 async def remove(connection: AsyncConnection, call_id: str) -> None:
     """The call is over."""
-    await connection.execute(delete(sessions).where(sessions.c.call_id == call_id))
+    await connection.execute(_REMOVE, {"of_call": call_id})
 
 
 async def every(connection: AsyncConnection) -> Mapping[str, str]:
