@@ -128,8 +128,8 @@ class Run:
         """Set up, record, stop, finish, compare, print."""
         await self._phone.start()
         try:
-            await self._set_up(calls)
             before = await asyncio.to_thread(snapshot, self._pid)
+            await self._set_up(calls)
             at = time.monotonic() + 0.2
             for load in self._loads:
                 load.start(at)
@@ -148,7 +148,8 @@ class Run:
         self._show_load(sent)
         received = self._compare(reports, sent)
         self._show_latencies()
-        _show_usage(before, live, full, after)
+        recorded_s = received / (2 * PACKETS_A_SECOND)
+        _show_usage(before, live, full, after, calls, recorded_s)
         _show_capture(live, steady, full, after, received, PACKETS_A_SECOND * 2 * calls)
         for sentence in self._found.wrong[:20]:
             print(f"  WRONG: {sentence}")
@@ -290,7 +291,14 @@ class Run:
         show("stop to completed", quantiles((call.finish_s for call in self._calls), "s"))
 
 
-def _show_usage(idle: Snapshot, live: Snapshot, full: Snapshot, after: Snapshot) -> None:
+def _show_usage(
+    idle: Snapshot,
+    live: Snapshot,
+    full: Snapshot,
+    after: Snapshot,
+    calls: int,
+    recorded_s: float,
+) -> None:
     for title, since, until in (
         ("start and recording", live, full),
         ("stop to completed", full, after),
@@ -298,12 +306,20 @@ def _show_usage(idle: Snapshot, live: Snapshot, full: Snapshot, after: Snapshot)
         used = until.since(since)
         text = ", ".join(f"{role} {used.get(role, 0):.2f} s" for role in ROLES)
         show(f"CPU, {title}", text)
+    in_all_ms = sum(after.since(live).values()) * 1000
+    show("CPU, all told", f"{in_all_ms / recorded_s:.2f} ms for each second of a recorded call")
     for role in ROLES:
         sizes, first = after.rss_mib().get(role, []), idle.rss_mib().get(role, [])
         text = " ".join(f"{size:.0f}" for size in sizes) + " MiB"
-        if first:
+        if first and role != "render":  # those are still starting
             text += ", before the calls " + " ".join(f"{size:.0f}" for size in first)
         show(f"memory, {role}", text)
+    grown_kib = 1024 * sum(
+        sum(after.rss_mib()[role]) - sum(idle.rss_mib()[role]) for role in ("control", "worker")
+    )
+    in_all_mib = sum(sum(sizes) for sizes in after.rss_mib().values())
+    show("memory, all processes", f"{in_all_mib:.0f} MiB")
+    show("memory, a call", f"{grown_kib / calls:.0f} KiB more in control and workers")
 
 
 def _show_capture(

@@ -47,7 +47,8 @@ class Snapshot:
         return used
 
     def rss_mib(self) -> dict[str, list[float]]:
-        """Resident memory by role, one figure a process, in MiB."""
+        """Resident memory by role, one figure a process, in MiB. What processes share counts for
+        each."""
         found: dict[str, list[float]] = {}
         for usage in self.by_pid.values():
             found.setdefault(usage.role, []).append(usage.rss_bytes / 2**20)
