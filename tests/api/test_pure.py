@@ -117,6 +117,7 @@ def test_wrong_pages_are_refused(pairs: list[tuple[str, str]], code: Code) -> No
 def test_page_sizes_have_a_default_and_a_cap() -> None:
     assert page_request(Params([]), twilio=False).size == 50
     assert page_request(Params([("PageSize", "4000")]), twilio=False).size == 1000
+    assert page_request(Params([("PageSize", "0000000020")]), twilio=False).size == 20
     assert page_request(Params([("PageSize", "9" * 40)]), twilio=False).size == 1000
     assert page_request(Params([("Page", "3")]), twilio=True).number == 3
 

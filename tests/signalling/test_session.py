@@ -3,6 +3,9 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import replace
 
+import pytest
+
+from callreel.base.errors import PeerError
 from callreel.signalling.peers import Peer, PeerDirectory
 from callreel.signalling.session import Session
 from callreel.wire.sdp import SessionDescription
@@ -54,6 +57,18 @@ def test_a_session_is_the_same_after_a_restart() -> None:
     again = Session.from_json(bare.call_id, bare.to_json(), PeerDirectory([PEER]))
     assert again is not None
     assert (again.metadata, again.timer) == (None, None)
+
+
+async def test_only_a_change_that_is_accepted_moves_the_target() -> None:
+    session = replace(SESSION, dialog=replace(SESSION.dialog))
+    with pytest.raises(PeerError):
+        async with session.target_kept_if_refused():
+            session.dialog.remote_target = "sip:elsewhere@192.0.2.66"
+            raise PeerError("no codec", status=488)
+    assert session.dialog.remote_target == "sip:src@192.0.2.1:5070"
+    async with session.target_kept_if_refused():
+        session.dialog.remote_target = "sip:moved@192.0.2.1"
+    assert session.dialog.remote_target == "sip:moved@192.0.2.1"
 
 
 def test_a_peer_that_is_configured_no_more_is_not_taken_up() -> None:

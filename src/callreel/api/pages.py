@@ -36,7 +36,8 @@ class PageRequest:
 def page_request(params: Params, *, twilio: bool) -> PageRequest:
     """Read ``PageSize``, ``Page`` and ``PageToken``. Raises :class:`ApiError`."""
     size_text = params.get("PageSize") or str(DEFAULT_SIZE)
-    if not (size_text.isascii() and size_text.isdigit()) or not int(size_text[:6]):
+    digits = size_text.lstrip("0") if size_text.isascii() and size_text.isdigit() else ""
+    if not digits:
         raise ApiError(Code.BAD_PAGE_SIZE, "PageSize must be a whole number from 1 to 1000")
     page_text = params.get("Page") or "0"
     if not (page_text.isascii() and page_text.isdigit()) or len(page_text) > 9:
@@ -46,7 +47,7 @@ def page_request(params: Params, *, twilio: bool) -> PageRequest:
     if token is None and number > 0 and not twilio:
         raise ApiError(Code.BAD_PAGE_TOKEN, "A Page after the first needs its PageToken")
     position = None if token is None else read_token(token)
-    size = min(int(size_text), MAX_SIZE) if len(size_text) < 6 else MAX_SIZE
+    size = min(int(digits), MAX_SIZE) if len(digits) < 6 else MAX_SIZE
     return PageRequest(size, number, position)
 
 

@@ -298,12 +298,12 @@ class RecordingServer:
         request = incoming.request
         if session.lock.locked():
             raise Refused(500, "another change is under way", [("Retry-After", "1")])
-        async with session.lock:
+        async with session.lock, session.target_kept_if_refused():
             session.dialog.receive_request(request)
             timer = answer_timer(request, wished_seconds=WISHED_SESSION_S)
             body = read_body(request)
             known = session.metadata
-            if body.metadata is not None:
+            if body.metadata is not None and session.versions < MAX_VERSIONS:
                 known = siprec.merge(known, body.metadata)
             if body.offer is not None:
                 sdp.check_reoffer(session.offer, body.offer)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 
 from callreel.base.errors import PeerError
@@ -86,6 +88,16 @@ class Session:
     """One change at a time."""
     ended: bool = False
     """Whether it is over."""
+
+    @asynccontextmanager
+    async def target_kept_if_refused(self) -> AsyncIterator[None]:
+        """A request that is refused does not move the target of ours (RFC 3261 §12.2.2)."""
+        target = self.dialog.remote_target
+        try:
+            yield
+        except BaseException:
+            self.dialog.remote_target = target
+            raise
 
     def to_json(self) -> str:
         """All that a new process needs to go on with it."""

@@ -467,13 +467,17 @@ class UserAgent:
         """One whole message came."""
         if self._closed:
             return
-        if self._may_speak is not None and not self._may_speak(flow.host):
+        stranger = self._may_speak is not None and not self._may_speak(flow.host)
+        if stranger:
             self._note(flow, "not a peer of ours")
             if self._refusal_status is not None:
                 self.endpoint.refuse(data, flow, self._refusal_status)
         else:
             self.endpoint.receive(data, flow, now=self._clock.monotonic())
         self._drain()
+        connection = self._streams.find(flow) if stranger and flow.transport.reliable else None
+        if connection is not None:
+            connection.close()  # else strangers could hold all the connections there may be
 
     def stream_broken(self, error: BrokenStream, flow: Flow) -> None:
         """A stream cannot be followed: answer what can be, the connection closes after it."""

@@ -37,17 +37,28 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
     assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize("transport", ["udp", "tcp"])
-def test_strangers_are_refused(strict: OwnServer, transport: str) -> None:
-    with SipPeer(strict, transport) as stranger:
-        for method in ("INVITE", "OPTIONS", "BYE", "REGISTER", "NONSENSE"):
+METHODS = ("INVITE", "OPTIONS", "BYE", "REGISTER", "NONSENSE")
+
+
+def test_strangers_are_refused_over_udp(strict: OwnServer) -> None:
+    with SipPeer(strict, "udp") as stranger:
+        for method in METHODS:
             body = siprec() if method == "INVITE" else b""
             assert stranger.ask(stranger.request(method, body=body)).code == 403
         stranger.send(stranger.request("ACK"))
-        if transport == "udp":
-            stranger.send(b"INVITE nonsense\r\n\r\n")
+        stranger.send(b"INVITE nonsense\r\n\r\n")
         assert stranger.ask(stranger.request("OPTIONS", cseq=9)).headers["cseq"] == "9 OPTIONS"
     assert "not a peer of ours" in strict.log
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_strangers_are_refused_over_tcp_and_hold_no_connection(
+    strict: OwnServer, method: str
+) -> None:
+    with SipPeer(strict, "tcp") as stranger:
+        body = siprec() if method == "INVITE" else b""
+        assert stranger.ask(stranger.request(method, body=body)).code == 403
+        assert stranger.closed()
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
