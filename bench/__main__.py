@@ -7,7 +7,7 @@ import sys
 import time
 
 BENCHES = {
-    "calls": "200 SIPREC calls at once, each recorded: is every packet in the files?",
+    "calls": "SIPREC calls at once, each recorded: is every packet in the files?",
     "sweep": "capture: CPU a packet, against reading packets to throw them away",
     "render": "rendering: how many times faster than the audio lasts",
     "api": "the API: starting and listing recordings, against an endpoint that does nothing",
