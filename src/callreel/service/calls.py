@@ -43,6 +43,8 @@ class NewCall:
     """Call-ID of the dialog."""
     participants: tuple[Participant, ...] = ()
     """The parties."""
+    metadata: tuple[str, bytes] | None = None
+    """SIPREC metadata that came with it: content type and body, as received."""
 
 
 class CallService:
@@ -72,6 +74,11 @@ class CallService:
         )
         async with self._context.database.begin() as connection:
             await calls.add(connection, call)
+            if new.metadata is not None:
+                content_type, body = new.metadata
+                await calls.add_metadata(
+                    connection, call.id, received_at=now, content_type=content_type, body=body
+                )
         return call
 
     async def answered(self, call: Call, session: str) -> Call:
@@ -93,9 +100,11 @@ class CallService:
         return answered
 
     async def session_changed(self, call_id: str, session: str) -> None:
-        """Signalling has agreed on something new with the peer."""
+        """Signalling has agreed on something new with the peer. Nothing if the call is over."""
         async with self._context.database.begin() as connection:
-            await sessions.save(connection, call_id, session)
+            call = await calls.get(connection, call_id)
+            if call is not None and not is_ended(call.status):
+                await sessions.save(connection, call_id, session)
 
     async def sessions(self) -> Mapping[str, str]:
         """What an earlier control process left of its live calls, by call."""
@@ -106,12 +115,14 @@ class CallService:
         self, call_id: str, status: CallStatus, *, reason: str, sip_result_code: int | None = None
     ) -> Call | None:
         """It is over: its recordings are stopped first. Ending it again changes nothing."""
-        await self._recordings.call_ended(call_id)
-        now = self._context.clock.now()
-        async with self._context.database.begin() as connection:
+        async with (
+            self._recordings.call_ending(call_id),
+            self._context.database.begin() as connection,
+        ):
             call = await calls.get(connection, call_id)
             if call is None or is_ended(call.status):
                 return call
+            now = self._context.clock.now()
             over = replace(
                 call,
                 status=status,
@@ -187,6 +198,8 @@ class CallService:
                     await self._hang_up(call, reason)
                 except CallreelError as error:
                     log.error("call %s was not ended in order: %s", call.id, error)
+                except Exception:
+                    log.exception("call %s was not ended in order", call.id)
 
         await asyncio.gather(*(end(call) for call in await self.live()))
 

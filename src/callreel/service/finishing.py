@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,19 +77,30 @@ class FinishingService:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _until_done(self, recording: Recording) -> None:
+        await self._until(self._finish, recording, "is not finished yet")
+        # Apart from the step before: what is committed must never be rendered again, least of all
+        # from a journal that is half deleted.
+        await self._until(self._discard, recording, "is finished, its journal is not deleted yet")
+
+    async def _until(
+        self, step: Callable[[Recording], Awaitable[None]], recording: Recording, trouble: str
+    ) -> None:
+        """Take a step, again with growing pauses until it succeeds."""
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                await self._finish(recording)
+                await step(recording)
                 return
             except CallreelError as error:
-                log.error("recording %s is not finished yet: %s", recording.id, error)
+                log.error("recording %s %s: %s", recording.id, trouble, error)
             except Exception:
-                log.exception("recording %s is not finished yet", recording.id)
+                log.exception("recording %s %s", recording.id, trouble)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     async def _finish(self, recording: Recording) -> None:
+        if not await self._is_stopped(recording):
+            return  # committed although we were told that it failed, or by an earlier task
         rendered = await self._renderer.render(recording)
         key = media_key(recording)
         await self._put(f"{key}.json", rendered.report)
@@ -107,13 +119,21 @@ class FinishingService:
             sha256=rendered.sha256,
         )
         await self._commit(finished)
-        await self._renderer.discard(recording.id)
         log.info(
             "recording %s %s: %.1f s",
             recording.id,
             finished.status.value,
             rendered.duration_ms / 1000,
         )
+
+    async def _is_stopped(self, recording: Recording) -> bool:
+        database = self._context.database
+        async with database.read() as connection:
+            found = await recordings.get(connection, database.seal, recording.id)
+        return found is not None and found.status is RecordingStatus.STOPPED
+
+    async def _discard(self, recording: Recording) -> None:
+        await self._renderer.discard(recording.id)
 
     async def _put(self, key: str, path: Path) -> None:
         await self._media_store.put_file(key, path)

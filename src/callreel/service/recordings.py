@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 
 from callreel.base.errors import MachineError
+from callreel.calls.media import CaptureStarted
 from callreel.calls.model import (
     Account,
     CallbackEvent,
@@ -22,7 +23,7 @@ from callreel.calls.model import (
 from callreel.service.callbacks import owed
 from callreel.service.context import Context
 from callreel.service.errors import NotFound, NotInProgress, Unavailable
-from callreel.store import calls, deliveries, recordings
+from callreel.store import accounts, calls, deliveries, recordings
 from callreel.store.pages import Page, Position
 from callreel.store.recordings import RecordingFilter
 
@@ -114,25 +115,33 @@ class RecordingService:
                 raise Unavailable(
                     f"the media worker cannot record this call now: {error}"
                 ) from None
-            recording = replace(recording, start_time=captured.started_at)
-            async with context.database.begin() as connection:
-                await recordings.save(
-                    connection, seal, recording, expected=RecordingStatus.IN_PROGRESS
-                )
-                delivery = owed(
-                    account,
-                    recording,
-                    CallbackEvent.IN_PROGRESS,
-                    delivery_id=context.ids.new_id(),
-                    public_url=context.public_url,
-                    now=now,
-                )
-                if delivery is not None:
-                    await deliveries.add(connection, seal, delivery)
-            if delivery is not None:
-                context.delivery_owed()
+            recording = await self._begun(account, recording, captured)
         log.info("recording %s of call %s started (%s)", recording.id, call_id, source.value)
         return recording, True
+
+    async def _begun(
+        self, account: Account, recording: Recording, captured: CaptureStarted
+    ) -> Recording:
+        """Note that it is being kept, and owe the webhook that says so."""
+        context = self._context
+        seal = context.database.seal
+        now = context.clock.now()
+        begun = replace(recording, start_time=captured.started_at, updated_at=now)
+        async with context.database.begin() as connection:
+            await recordings.save(connection, seal, begun, expected=recording.status)
+            delivery = owed(
+                account,
+                begun,
+                CallbackEvent.IN_PROGRESS,
+                delivery_id=context.ids.new_id(),
+                public_url=context.public_url,
+                now=now,
+            )
+            if delivery is not None:
+                await deliveries.add(connection, seal, delivery)
+        if delivery is not None:
+            context.delivery_owed()
+        return begun
 
     async def pause(self, recording: Recording, behavior: PauseBehavior) -> Recording:
         """Keep nothing from now on; returns once that is so. A paused one stays as it is."""
@@ -165,8 +174,11 @@ class RecordingService:
             async with self._live(recording) as live:
                 tracks = live.request.track.tracks
                 captured = await self._context.media.start(live.id, live.call_id, tracks)
-                started = replace(live, start_time=captured.started_at)
-                await self._save(started, expected=live.status)
+                database = self._context.database
+                async with database.read() as connection:
+                    account = await accounts.get(connection, database.seal, live.account_id)
+                assert account is not None, "a recording's account outlives it"
+                await self._begun(account, live, captured)
         log.info("recording %s goes on", recording.id)
 
     async def lost(self, recording: Recording) -> None:
@@ -174,8 +186,13 @@ class RecordingService:
         async with self._live(recording) as live:
             await self._stop(live)
 
-    async def call_ended(self, call_id: str) -> None:
-        """Stop whatever of a call is still live."""
+    @asynccontextmanager
+    async def call_ending(self, call_id: str) -> AsyncIterator[None]:
+        """Stop whatever of a call is still live; within, nothing can be started.
+
+        Within, the call is to be marked as over: a start that came between the two would be kept
+        by nobody and finished by nobody.
+        """
         database = self._context.database
         async with self._locks.hold(call_id):
             async with database.read() as connection:
@@ -183,6 +200,7 @@ class RecordingService:
             for recording in found:
                 if recording.is_live:
                     await self._stop(recording)
+            yield
 
     async def _stop(self, live: Recording) -> Recording:
         try:

@@ -40,8 +40,10 @@ async def recover(
         answered = call.status is CallStatus.IN_PROGRESS
         status = CallStatus.COMPLETED if answered else CallStatus.FAILED
         await calls.ended(call.id, status, reason=REASON)
+    # Also those that were over in the database, and not yet closed.
+    for call_id in set(context.media.calls).difference(taken_up):
         with contextlib.suppress(MachineError):
-            await context.media.close(call.id)
+            await context.media.close(call_id)
     kept = {capture.recording_id: capture for capture in await context.media.captures()}
     async with database.read() as connection:
         live = await recordings.with_status(

@@ -169,6 +169,7 @@ class RecordingServer:
         taken = acceptable(offer, source_host=incoming.flow.host)
         sip_from, sip_to = str(request.from_address.uri), str(request.to_address.uri)
         parties = _parties(taken, body.metadata, sip_from, sip_to, peer)
+        raw = body.raw_metadata
         call = await self._calls.ringing(
             NewCall(
                 account_id=peer.account_id,
@@ -179,6 +180,7 @@ class RecordingServer:
                 peer=peer.name,
                 sip_call_id=request.call_id[:256],
                 participants=parties.participants,
+                metadata=None if raw is None else (raw.content_type, raw.body),
             )
         )
         try:
@@ -208,9 +210,6 @@ class RecordingServer:
         request = incoming.request
         streams = streams_of(taken, parties.tracks, parties.heard)
         addresses = await self._room(self._media.open(call.id, streams))
-        if body.raw_metadata is not None:
-            part = body.raw_metadata
-            await self._calls.metadata_received(call.id, part.content_type, part.body)
         if incoming.cancelled:
             raise Cancelled
         ours = answer(

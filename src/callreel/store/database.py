@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, event, make_url, pool, text
@@ -18,7 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from callreel.base.errors import MachineError, UsageError
 from callreel.store.seal import Seal
-from callreel.store.sqlite import OneTripConnection
 
 _DRIVERS = {"sqlite": ("pysqlite", "aiosqlite"), "postgresql": ("psycopg", "psycopg")}
 
@@ -47,13 +45,7 @@ class Database:
         if not self._is_sqlite:
             return create_async_engine(url, pool_size=10, pool_pre_ping=True)
 
-        async def connect() -> aiosqlite.Connection:
-            args, kwargs = engine.dialect.create_connect_args(url)
-            return await OneTripConnection(*args, **kwargs)
-
-        engine = create_async_engine(
-            url, poolclass=pool.AsyncAdaptedQueuePool, pool_size=5, async_creator=connect
-        )
+        engine = create_async_engine(url, poolclass=pool.AsyncAdaptedQueuePool, pool_size=5)
 
         @event.listens_for(engine.sync_engine, "connect")
         def configure(connection: Any, _record: Any) -> None:
