@@ -5,6 +5,7 @@ import random
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import delete
 
 from callreel.base.errors import CallreelError, UsageError
 from callreel.calls.model import (
@@ -21,6 +22,7 @@ from callreel.service.errors import NotFound, NotInProgress, Unavailable
 from callreel.service.recovery import recover
 from callreel.store import recordings
 from callreel.store.recordings import RecordingFilter
+from callreel.store.schema import deliveries
 from tests.service.conftest import ALL_EVENTS, House, restarted
 
 PLAIN = RecordingRequest()
@@ -139,6 +141,22 @@ async def test_what_fails_is_tried_again_and_the_journal_stays_until_it_is_done(
     assert [one.event for one in await house.owed(recording.id)] == ["in-progress", "completed"]
 
 
+async def test_what_is_completed_is_not_rendered_again_where_its_journal_stays(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finishing_module, "_FIRST_PAUSE_S", 0.01)
+    house.renderer.discard_failures = 2
+    call = await house.a_call()
+    recording, _ = await house.recordings.start(house.account, call.id, ALL_EVENTS)
+    stopped = await house.recordings.stop(recording)
+    assert await house.finishing.drain(5)
+    assert house.renderer.discarded == [recording.id]
+    house.finishing.enqueue(stopped)  # as if taken for unfinished still
+    assert await house.finishing.drain(5)
+    assert house.renderer.rendered == [recording.id]
+    assert [one.event for one in await house.owed(recording.id)] == ["in-progress", "completed"]
+
+
 async def test_absent_says_why(house: House) -> None:
     house.renderer.absent_code = 16102
     call = await house.a_call()
@@ -179,6 +197,15 @@ async def test_a_restart_ends_what_was_live_and_finishes_it(
     await recover(later.context, later.calls, later.recordings, later.finishing)
     assert len(await later.owed(recording.id)) == 2
     await later.finishing.close()
+
+
+async def test_a_restart_closes_calls_that_were_over_but_not_closed(house: House) -> None:
+    call = await house.a_call()
+    await house.calls.ended(call.id, CallStatus.COMPLETED, reason="BYE")
+    house.media.live["e" * 32] = call.id  # a worker has it still
+    later = restarted(house)
+    await recover(later.context, later.calls, later.recordings, later.finishing)
+    assert ("close", call.id) in house.media.log
 
 
 async def test_the_first_account_is_made_once(house: House) -> None:
@@ -247,15 +274,18 @@ async def test_a_start_that_was_not_noted_before_the_crash_is_noted_after_it(
     house: House,
 ) -> None:
     call = await house.a_call()
-    recording, _ = await house.recordings.start(house.account, call.id, PLAIN)
+    recording, _ = await house.recordings.start(house.account, call.id, ALL_EVENTS)
     unnoted = replace(recording, start_time=None)
     async with house.context.database.begin() as connection:
         seal = house.context.database.seal
         await recordings.save(connection, seal, unnoted, expected=recording.status)
+        await connection.execute(delete(deliveries))
     later = restarted(house)
     await recover(later.context, later.calls, later.recordings, later.finishing, taken_up=[call.id])
     found = await later.recordings.get(house.account, recording.id)
     assert found.start_time is not None
+    assert [one.event for one in await later.owed(recording.id)] == ["in-progress"]
+    assert len(house.notified) == 2
     await later.recordings.stop(found)
     assert await later.finishing.drain(5)
     await later.finishing.close()

@@ -92,6 +92,10 @@ class ScriptedRenderer:
         self._folder = folder
         self.failures = 0
         """Renders that are still to raise ``MachineError``."""
+        self.discard_failures = 0
+        """Deletions of a journal that are still to raise ``MachineError``."""
+        self.rendered: list[str] = []
+        """Recordings that were rendered, once for each time."""
         self.absent_code: int | None = None
         """Given, there is no audio."""
         self.discarded: list[str] = []
@@ -102,6 +106,7 @@ class ScriptedRenderer:
         if self.failures:
             self.failures -= 1
             raise MachineError("the disk was to fail")
+        self.rendered.append(recording.id)
         report = self._folder / f"{recording.id}.json"
         report.write_text("{}")
         wav = self._folder / f"{recording.id}.wav"
@@ -122,4 +127,7 @@ class ScriptedRenderer:
 
     async def discard(self, recording_id: str) -> None:
         """Noted."""
+        if self.discard_failures:
+            self.discard_failures -= 1
+            raise MachineError("the folder was to stay")
         self.discarded.append(recording_id)
