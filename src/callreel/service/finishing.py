@@ -130,6 +130,7 @@ class FinishingService:
         database = self._context.database
         async with database.read() as connection:
             found = await recordings.get(connection, database.seal, recording.id)
+        assert found is None or not found.is_live, "only what has stopped is finished"
         return found is not None and found.status is RecordingStatus.STOPPED
 
     async def _discard(self, recording: Recording) -> None:

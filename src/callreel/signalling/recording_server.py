@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from callreel.base.clock import Clock
-from callreel.base.errors import CapacityError, MachineError, PeerError
+from callreel.base.errors import CapacityError, MachineError, PeerError, UsageError
 from callreel.base.ids import IdSource
 from callreel.calls.media import MediaAddress, MediaPlane
 from callreel.calls.model import Call, CallStatus, RecordingSource
@@ -36,6 +36,11 @@ ACCEPT = "application/sdp, multipart/mixed, application/rs-metadata+xml"
 
 WISHED_SESSION_S = 1800
 """The session interval we ask for: a peer that vanished is noticed within it (RFC 4028 §4)."""
+
+FIRST_PAUSE_S = 1.0
+"""Before the end of a call is noted again where the database failed."""
+LONGEST_PAUSE_S = 60.0
+"""The pauses grow up to this."""
 
 
 class Refused(PeerError):
@@ -393,12 +398,31 @@ class RecordingServer:
     async def _drop(
         self, call_id: str, status: CallStatus, reason: str, code: int | None = None
     ) -> None:
-        """Stop the recordings, then give the sockets back."""
+        """Stop the recordings, then give the sockets back.
+
+        Where the database cannot take it now, nothing more is kept, and it is told until it can.
+        """
         try:
             await self._calls.ended(call_id, status, reason=reason, sip_result_code=code)
+        except Exception:
+            log.exception("call %s is over, which cannot be noted yet", call_id)
+            self._spawn(self._note_end(call_id, status, reason, code))
         finally:
             with contextlib.suppress(MachineError):
                 await self._media.close(call_id)
+
+    async def _note_end(
+        self, call_id: str, status: CallStatus, reason: str, code: int | None
+    ) -> None:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            try:
+                await self._calls.ended(call_id, status, reason=reason, sip_result_code=code)
+                return
+            except Exception as error:
+                log.error("the end of call %s cannot be noted yet: %s", call_id, type(error))
 
     async def _say_bye(self, session: Session) -> None:
         assert self.agent is not None
@@ -469,6 +493,8 @@ class RecordingServer:
             return await step
         except CapacityError as error:
             raise Refused(503, str(error), [("Retry-After", "30")]) from None
+        except UsageError as error:  # addresses of a family, or texts of a length, not for us
+            raise Refused(488, str(error)) from None
         except MachineError as error:
             log.error("media workers: %s", error)
             raise Refused(503, "no media worker", [("Retry-After", "5")]) from None

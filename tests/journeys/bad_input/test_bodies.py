@@ -26,8 +26,21 @@ XML_TYPE = "application/rs-metadata+xml"
         ([stream(41000 + 2 * n, label=str(n)) for n in range(33)], "more than 32"),
         ([stream(more=("x:y",) * 1500)], "too many attributes"),
         ([stream(formats=" ".join(str(n) for n in range(100)))], "too many formats"),
+        ([stream(more=("fmtp:0 " + "x" * 2000,))], "at most 1024"),
     ],
-    ids=["g729", "opus", "unnamed", "srtp", "dtls", "video", "recvonly", "33", "1500", "formats"],
+    ids=[
+        "g729",
+        "opus",
+        "unnamed",
+        "srtp",
+        "dtls",
+        "video",
+        "recvonly",
+        "33",
+        "1500",
+        "many",
+        "fmtp",
+    ],
 )
 def test_offers_without_a_stream_for_us(server: OwnServer, streams: list[str], reason: str) -> None:
     with SipPeer(server) as peer:

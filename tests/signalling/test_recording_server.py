@@ -1,0 +1,98 @@
+"""The recording server where what it leans on fails; its flows are in the journeys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from tests.signalling.test_session import PEER, SESSION
+
+from callreel.base.errors import PeerError, UsageError
+from callreel.calls.media import MediaAddress, MediaPlane
+from callreel.calls.model import CallStatus
+from callreel.server.system import RandomIds, SystemClock
+from callreel.service.accounts import AccountService
+from callreel.service.calls import CallService
+from callreel.service.recordings import RecordingService
+from callreel.signalling import recording_server
+from callreel.signalling.peers import PeerDirectory
+from callreel.signalling.recording_server import RecordingServer, Refused
+from callreel.signalling.user_agent import UserAgent
+
+
+class FailingCalls:
+    """Notes an end only after so many failures."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.noted = asyncio.Event()
+        self.ends: list[tuple[str, CallStatus]] = []
+
+    async def sessions(self) -> Mapping[str, str]:
+        return {SESSION.call_id: replace(SESSION, timer=None).to_json()}
+
+    async def ended(self, call_id: str, status: CallStatus, **_: Any) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise OSError("the database is gone")
+        self.ends.append((call_id, status))
+        self.noted.set()
+
+
+class Media:
+    """Has the one call until it is closed."""
+
+    def __init__(self) -> None:
+        self.calls: Sequence[str] = [SESSION.call_id]
+
+    async def close(self, call_id: str) -> None:
+        self.calls = []
+
+
+class DeafPeers:
+    """Nobody answers."""
+
+    async def request_in_dialog(self, *_: Any, **__: Any) -> None:
+        raise PeerError("no answer", status=408)
+
+
+def a_server(calls: FailingCalls, media: Media) -> RecordingServer:
+    server = RecordingServer(
+        peers=PeerDirectory([PEER]),
+        media=cast(MediaPlane, media),
+        accounts=cast(AccountService, None),
+        calls=cast(CallService, calls),
+        recordings=cast(RecordingService, None),
+        clock=SystemClock(),
+        ids=RandomIds(),
+    )
+    server.agent = cast(UserAgent, DeafPeers())
+    return server
+
+
+async def test_an_end_that_cannot_be_noted_is_noted_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recording_server, "FIRST_PAUSE_S", 0.01)
+    calls, media = FailingCalls(failures=3), Media()
+    server = a_server(calls, media)
+    assert await server.restore() == [SESSION.call_id]
+    assert await server.hang_up(SESSION.call_id, reason="shutdown")
+    assert media.calls == []  # kept no longer, noted or not
+    assert len(server) == 0
+    async with asyncio.timeout(5):
+        await calls.noted.wait()
+    assert calls.ends == [(SESSION.call_id, CallStatus.COMPLETED)]
+    assert "cannot be noted yet" in caplog.text
+
+
+async def test_what_the_workers_cannot_mean_is_refused_as_not_acceptable() -> None:
+    async def step() -> Mapping[int, MediaAddress]:
+        raise UsageError("media from 2001:db8::1 cannot reach 127.0.0.1")
+
+    with pytest.raises(Refused) as refused:
+        await RecordingServer._room(step())
+    assert refused.value.status == 488
