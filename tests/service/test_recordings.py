@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,7 @@ from callreel.calls.model import (
     RecordingSource,
     RecordingStatus,
 )
-from callreel.service import finishing as finishing_module
+from callreel.service import finishing as finishing_module, recordings as recordings_module
 from callreel.service.accounts import AccountService, Bootstrap, dialect_of
 from callreel.service.errors import NotFound, NotInProgress, Unavailable
 from callreel.service.recovery import recover
@@ -139,6 +140,45 @@ async def test_what_fails_is_tried_again_and_the_journal_stays_until_it_is_done(
     assert done.status is RecordingStatus.COMPLETED
     assert house.renderer.discarded == [recording.id]
     assert [one.event for one in await house.owed(recording.id)] == ["in-progress", "completed"]
+
+
+async def _until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not done():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)
+
+
+async def test_nothing_is_finished_before_the_worker_has_stopped(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recordings_module, "_STOP_AGAIN_S", 0.01)
+    call = await house.a_call()
+    recording, _ = await house.recordings.start(house.account, call.id, ALL_EVENTS)
+    house.media.silent = {"stop"}
+    stopped = await house.recordings.stop(recording)
+    assert stopped.status is RecordingStatus.STOPPED
+    stops = len(house.media.log)
+    await _until(lambda: len(house.media.log) > stops)
+    assert house.renderer.rendered == []
+    house.media.silent = set()
+    await _until(lambda: house.renderer.discarded == [recording.id])
+    done = await house.recordings.get(house.account, recording.id)
+    assert done.status is RecordingStatus.COMPLETED
+    assert house.media.live == {}
+
+
+async def test_a_refused_start_is_undone_once_the_worker_answers(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recordings_module, "_STOP_AGAIN_S", 0.01)
+    call = await house.a_call()
+    house.media.silent = {"start"}
+    with pytest.raises(Unavailable):
+        await house.recordings.start(house.account, call.id, ALL_EVENTS)
+    (started,) = [about for name, about in house.media.log if name == "start"]
+    await _until(lambda: house.renderer.discarded == [started])
+    assert ("stop", started) in house.media.log
+    assert house.renderer.rendered == []
 
 
 async def test_what_is_completed_is_not_rendered_again_where_its_journal_stays(

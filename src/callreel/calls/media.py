@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from callreel.base.errors import MachineError
 from callreel.calls.model import PauseBehavior, Track
+
+
+class NoAnswer(MachineError):
+    """A media worker did not answer in time. It may do what it was asked for all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,8 @@ class MediaPlane(Protocol):
     """The media workers, seen from the use cases and from signalling.
 
     Each method returns once it is effective. Raises ``CapacityError`` where there is no room,
-    ``MachineError`` where the worker is gone or cannot do it.
+    ``MachineError`` where the worker is gone or cannot do it, of these :class:`NoAnswer` where
+    that is not known.
     """
 
     async def open(self, call_id: str, streams: Sequence[Stream]) -> Mapping[int, MediaAddress]:

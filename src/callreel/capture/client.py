@@ -18,6 +18,7 @@ from callreel.calls.media import (
     CaptureState,
     CaptureStopped,
     MediaAddress,
+    NoAnswer,
     Stream,
 )
 from callreel.calls.model import PauseBehavior, Track
@@ -70,7 +71,7 @@ class _Link:
         """Set while the worker answers."""
 
     async def ask(self, request: Request) -> dict[str, Any]:
-        """A request's answer. Raises what the worker raised; ``MachineError`` when it is late."""
+        """A request's answer. Raises what the worker raised; ``NoAnswer`` when it is late."""
         number = next(self._numbers)
         frame = encode_frame({"id": number, **request_to_json(request)})
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
@@ -81,9 +82,7 @@ class _Link:
             async with asyncio.timeout(DEADLINE_S):
                 return await answer
         except TimeoutError:
-            raise MachineError(
-                f"media worker {self._index} does not answer", path=self._path
-            ) from None
+            raise NoAnswer(f"media worker {self._index} does not answer", path=self._path) from None
         finally:
             del self._waiting[number]
 

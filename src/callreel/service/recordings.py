@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 
 from callreel.base.errors import MachineError
-from callreel.calls.media import CaptureStarted
+from callreel.calls.media import CaptureStarted, NoAnswer
 from callreel.calls.model import (
     Account,
     CallbackEvent,
@@ -28,6 +28,8 @@ from callreel.store.pages import Page, Position
 from callreel.store.recordings import RecordingFilter
 
 log = logging.getLogger(__name__)
+
+_STOP_AGAIN_S = 1.0
 
 
 @contextmanager
@@ -67,6 +69,7 @@ class RecordingService:
         self._context = context
         self._stopped = stopped
         self._locks = _CallLocks()
+        self._stopping: set[asyncio.Task[None]] = set()
 
     async def start(
         self,
@@ -111,6 +114,8 @@ class RecordingService:
             except MachineError as error:
                 async with context.database.begin() as connection:
                     await recordings.remove(connection, recording.id)
+                if isinstance(error, NoAnswer):
+                    self._stop_later(recording)  # no row any more: its journal is deleted then
                 log.error("recording %s could not start: %s", recording.id, error)
                 raise Unavailable(
                     f"the media worker cannot record this call now: {error}"
@@ -203,8 +208,13 @@ class RecordingService:
             yield
 
     async def _stop(self, live: Recording) -> Recording:
+        silent = False
         try:
             stopped_at = (await self._context.media.stop(live.id)).stopped_at
+        except NoAnswer as error:
+            log.error("recording %s is not known to have stopped yet: %s", live.id, error)
+            silent = True
+            stopped_at = self._context.clock.now()
         except MachineError as error:
             # The worker lost it: what its journal holds is rendered, and the report tells.
             log.error("recording %s was not stopped in order: %s", live.id, error)
@@ -214,8 +224,30 @@ class RecordingService:
         )
         stopped = await self._save(stopped, expected=live.status)
         log.info("recording %s stopped", stopped.id)
-        self._stopped(stopped)
+        if silent:
+            self._stop_later(stopped)
+        else:
+            self._stopped(stopped)
         return stopped
+
+    def _stop_later(self, recording: Recording) -> None:
+        """Ask the worker until it answers: before that its journal is not whole, or not begun."""
+
+        async def stop() -> None:
+            while True:
+                await asyncio.sleep(_STOP_AGAIN_S)
+                try:
+                    await self._context.media.stop(recording.id)
+                except NoAnswer:
+                    continue
+                except MachineError as error:
+                    log.error("recording %s was not stopped in order: %s", recording.id, error)
+                break
+            self._stopped(recording)
+
+        task = asyncio.create_task(stop(), name=f"stop {recording.id}")
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
 
     async def get(
         self, account: Account, recording_id: str, *, call_id: str | None = None

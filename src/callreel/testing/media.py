@@ -14,6 +14,7 @@ from callreel.calls.media import (
     CaptureState,
     CaptureStopped,
     MediaAddress,
+    NoAnswer,
     Stream,
 )
 from callreel.calls.model import PauseBehavior, Recording, Track
@@ -27,6 +28,8 @@ class ScriptedMedia:
         self._clock = clock
         self.fail: set[str] = set()
         """Names of steps that raise ``MachineError``."""
+        self.silent: set[str] = set()
+        """Names of steps that raise ``NoAnswer``."""
         self.log: list[tuple[str, str]] = []
         """Steps in order, each with its call or recording."""
         self.live: dict[str, str] = {}
@@ -34,6 +37,8 @@ class ScriptedMedia:
 
     def _step(self, name: str, about: str) -> None:
         self.log.append((name, about))
+        if name in self.silent:
+            raise NoAnswer(f"{name} was not to be answered")
         if name in self.fail:
             raise MachineError(f"{name} was to fail")
 
