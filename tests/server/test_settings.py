@@ -107,3 +107,13 @@ def test_an_unusable_folder_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="--data"):
         DataDir(tmp_path / "file" / "data").prepare()
+
+
+def test_scratch_is_emptied_folders_and_all(tmp_path: Path) -> None:
+    data = DataDir(tmp_path / "data")
+    data.prepare()
+    (data.scratch / "a.wav.part").write_bytes(b"x")
+    (data.scratch / "tmp").mkdir()
+    (data.scratch / "tmp/out.mp3").write_bytes(b"x")
+    data.empty_scratch()
+    assert list(data.scratch.iterdir()) == []

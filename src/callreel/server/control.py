@@ -83,9 +83,7 @@ class Control:
             database = Database(url, Seal(key))
             stack.push_async_callback(database.close)
             await asyncio.to_thread(database.migrate)
-            for left in data.scratch.glob("*"):
-                with contextlib.suppress(OSError):
-                    left.unlink()
+            data.empty_scratch()
 
             media_host = settings.public_address or reachable(settings.sip_address[0])
             workers = WorkerPool(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +71,15 @@ class DataDir:
     def remove_state(self) -> None:
         """The server is down."""
         self.state_file.unlink(missing_ok=True)
+
+    def empty_scratch(self) -> None:
+        """Delete what an earlier run was rendering or encoding."""
+        for left in self.scratch.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    left.unlink()
 
     def prepare(self) -> bytes:
         """Make what is missing; returns the server's key.
