@@ -254,6 +254,10 @@ async def test_the_first_account_is_made_once(house: House) -> None:
     assert again == house.account
     with pytest.raises(UsageError, match="another"):
         await accounts.ensure_first(Bootstrap(account_sid="AC" + "9" * 32))
+    token = house.account.auth_token
+    assert await accounts.ensure_first(Bootstrap(auth_token=token)) == house.account
+    with pytest.raises(UsageError, match="token"):
+        await accounts.ensure_first(Bootstrap(auth_token=token + "x"))
     with pytest.raises(UsageError, match="UUID"):
         await accounts.ensure_first(Bootstrap(account_sid="me"))
 

@@ -79,6 +79,12 @@ class AccountService:
                         "this data folder already has a first account, and its SID is not "
                         "CALLREEL_BOOTSTRAP_ACCOUNT_SID; unset it or use another --data folder"
                     )
+                if bootstrap.auth_token not in (None, found.auth_token):
+                    raise UsageError(
+                        "this data folder's first account has another token than "
+                        "CALLREEL_BOOTSTRAP_AUTH_TOKEN, which only a first start sets; unset it or "
+                        "use another --data folder"
+                    )
                 return found
             token = bootstrap.auth_token or context.ids.new_token()
             account = Account(
