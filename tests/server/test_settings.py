@@ -96,6 +96,15 @@ def test_a_lost_key_is_not_replaced_while_a_database_needs_it(tmp_path: Path) ->
         data.prepare()
 
 
+def test_journals_on_a_filesystem_that_is_not_mounted_are_missed(tmp_path: Path) -> None:
+    data = DataDir(tmp_path / "data")
+    data.prepare()
+    data.prepare()
+    data.journals.rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="mounted"):
+        data.prepare()
+
+
 def test_two_servers_cannot_share_a_folder(tmp_path: Path) -> None:
     data = DataDir(tmp_path)
     data.lock()

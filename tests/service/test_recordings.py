@@ -333,3 +333,29 @@ async def test_a_start_that_was_not_noted_before_the_crash_is_noted_after_it(
     await later.recordings.stop(found)
     assert await later.finishing.drain(5)
     await later.finishing.close()
+
+
+@pytest.mark.parametrize("step", ["pause", "resume"])
+async def test_a_worker_that_answers_late_is_set_right_by_the_row(house: House, step: str) -> None:
+    """It may have paused, or gone on, although we told the caller that it had not."""
+    call = await house.a_call()
+    recording, _ = await house.recordings.start(house.account, call.id, PLAIN)
+    if step == "resume":
+        await house.recordings.pause(recording, PauseBehavior.SKIP)
+    house.media.silent.add(step)
+    house.media.log.clear()
+    with pytest.raises(Unavailable):
+        if step == "pause":
+            await house.recordings.pause(recording, PauseBehavior.SKIP)
+        else:
+            await house.recordings.resume(recording)
+    house.media.silent.clear()
+    opposite = "resume" if step == "pause" else "pause"
+    async with asyncio.timeout(5):
+        while (opposite, recording.id) not in house.media.log:
+            await asyncio.sleep(0.01)
+    found = await house.recordings.get(house.account, recording.id)
+    expected = RecordingStatus.IN_PROGRESS if step == "pause" else RecordingStatus.PAUSED
+    assert found.status is expected
+    await house.recordings.stop(found)
+    assert await house.finishing.drain(5)

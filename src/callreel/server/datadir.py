@@ -86,10 +86,17 @@ class DataDir:
 
         Raises ``UsageError`` where the folder cannot be used.
         """
+        mark = self.journals / ".callreel"
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             for folder in (self.journals, self.media, self.scratch):
                 folder.mkdir(exist_ok=True, mode=0o700)
+            if self.key_file.exists() and not mark.exists():
+                raise UsageError(
+                    f"{self.journals} is not the folder that this server wrote to: is its "
+                    f"filesystem mounted? If its journals are gone for good, make {mark}"
+                )
+            mark.touch(mode=0o600)
             return self._key()
         except OSError as error:
             raise UsageError(

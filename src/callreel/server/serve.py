@@ -20,6 +20,7 @@ from callreel.server.supervisor import supervise
 def run_server(config: Path | None, options: dict[str, Any]) -> int:
     """Run until told to stop; returns the exit status. Raises ``UsageError``."""
     settings = load_settings(config, options)
+    os.umask(0o077)  # for every process: what is said on calls is for nobody else to read
     data = DataDir(settings.data.absolute())
     data.prepare()
     lock = data.lock()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from typing import Any
 
 from callreel.base.errors import MachineError
 from callreel.calls.media import CaptureStarted, NoAnswer
@@ -30,15 +31,6 @@ from callreel.store.recordings import RecordingFilter
 log = logging.getLogger(__name__)
 
 _STOP_AGAIN_S = 1.0
-
-
-@contextmanager
-def _worker_needed() -> Iterator[None]:
-    """What the worker cannot do, the caller may try again later."""
-    try:
-        yield
-    except MachineError as error:
-        raise Unavailable(f"the media worker cannot do this now: {error}") from None
 
 
 class _CallLocks:
@@ -69,7 +61,7 @@ class RecordingService:
         self._context = context
         self._stopped = stopped
         self._locks = _CallLocks()
-        self._stopping: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(
         self,
@@ -153,7 +145,7 @@ class RecordingService:
         async with self._live(recording) as live:
             if live.status is RecordingStatus.PAUSED:
                 return live
-            with _worker_needed():
+            with self._worker_needed(live):
                 await self._context.media.pause(live.id, behavior)
             paused = replace(live, status=RecordingStatus.PAUSED, pause_behavior=behavior)
             return await self._save(paused, expected=live.status)
@@ -163,7 +155,7 @@ class RecordingService:
         async with self._live(recording) as live:
             if live.status is RecordingStatus.IN_PROGRESS:
                 return live
-            with _worker_needed():
+            with self._worker_needed(live):
                 await self._context.media.resume(live.id)
             resumed = replace(live, status=RecordingStatus.IN_PROGRESS, pause_behavior=None)
             return await self._save(resumed, expected=live.status)
@@ -175,6 +167,7 @@ class RecordingService:
 
     async def taken_up(self, recording: Recording) -> None:
         """A worker kept it while no control process was there: it goes on."""
+        self._set_right_later(recording)  # the worker may not have been told of a pause in time
         if recording.start_time is None:  # nobody had noted yet that it began
             async with self._live(recording) as live:
                 tracks = live.request.track.tracks
@@ -245,9 +238,42 @@ class RecordingService:
                 break
             self._stopped(recording)
 
-        task = asyncio.create_task(stop(), name=f"stop {recording.id}")
-        self._stopping.add(task)
-        task.add_done_callback(self._stopping.discard)
+        self._in_background(stop(), f"stop {recording.id}")
+
+    @contextmanager
+    def _worker_needed(self, live: Recording) -> Iterator[None]:
+        """What the worker cannot do, the caller may try again later; the row stays as it is."""
+        try:
+            yield
+        except MachineError as error:
+            if isinstance(error, NoAnswer):
+                self._set_right_later(live)  # it may have done it all the same
+            raise Unavailable(f"the media worker cannot do this now: {error}") from None
+
+    def _set_right_later(self, recording: Recording) -> None:
+        """Have the worker pause or keep as the row says, however long it takes to answer."""
+
+        async def set_right() -> None:
+            while True:
+                try:
+                    async with self._live(recording) as live:
+                        if live.status is RecordingStatus.PAUSED:
+                            behavior = live.pause_behavior or PauseBehavior.SILENCE
+                            await self._context.media.pause(live.id, behavior)
+                        else:
+                            await self._context.media.resume(live.id)
+                except NoAnswer:
+                    continue
+                except (MachineError, NotFound, NotInProgress) as error:
+                    log.info("recording %s is left as it is: %s", recording.id, error)
+                return
+
+        self._in_background(set_right(), f"set right {recording.id}")
+
+    def _in_background(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def get(
         self, account: Account, recording_id: str, *, call_id: str | None = None

@@ -27,6 +27,7 @@ from callreel.wire import sdp
 from callreel.wire.sip.dialog import Dialog, DialogId
 from callreel.wire.sip.message import Request
 from callreel.wire.sip.session_timer import SessionTimer, answer_timer
+from callreel.wire.sip.values import printable
 from callreel.wire.siprec import metadata as siprec, multipart
 
 log = logging.getLogger(__name__)
@@ -181,7 +182,7 @@ class RecordingServer:
                 direction=parties.direction,
                 from_=parties.from_,
                 to=parties.to,
-                caller_name=parties.caller_name or request.from_address.name or None,
+                caller_name=parties.caller_name or _name(request),
                 peer=peer.name,
                 sip_call_id=request.call_id[:256],
                 participants=parties.participants,
@@ -217,6 +218,8 @@ class RecordingServer:
         addresses = await self._room(self._media.open(call.id, streams))
         if incoming.cancelled:
             raise Cancelled
+        if self._closing:  # since it was checked first
+            raise Refused(503, "shutting down", [("Retry-After", "10")])
         ours = answer(
             offer,
             taken,
@@ -504,6 +507,11 @@ class RecordingServer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _name(request: Request) -> str | None:
+    """The display name in From, fit to be shown and stored."""
+    return printable(request.from_address.name or "")[:256].strip() or None
 
 
 def _knows_timers(request: Request) -> bool:

@@ -43,9 +43,11 @@ class Database:
 
     def _engine(self, url: URL, begin: str) -> AsyncEngine:
         if not self._is_sqlite:
-            return create_async_engine(url, pool_size=10, pool_pre_ping=True)
+            return create_async_engine(url, pool_size=10, pool_pre_ping=True, hide_parameters=True)
 
-        engine = create_async_engine(url, poolclass=pool.AsyncAdaptedQueuePool, pool_size=5)
+        engine = create_async_engine(
+            url, poolclass=pool.AsyncAdaptedQueuePool, pool_size=5, hide_parameters=True
+        )
 
         @event.listens_for(engine.sync_engine, "connect")
         def configure(connection: Any, _record: Any) -> None:
