@@ -359,3 +359,19 @@ async def test_a_worker_that_answers_late_is_set_right_by_the_row(house: House, 
     assert found.status is expected
     await house.recordings.stop(found)
     assert await house.finishing.drain(5)
+
+
+async def test_a_journal_left_after_the_end_is_deleted_and_an_unknown_one_is_not(
+    house: House,
+) -> None:
+    call = await house.a_call()
+    done, _ = await house.recordings.start(house.account, call.id, PLAIN)
+    await house.recordings.stop(done)
+    assert await house.finishing.drain(5)
+    live, _ = await house.recordings.start(house.account, call.id, PLAIN)
+    house.renderer.discarded.clear()
+    house.renderer.left = [done.id, live.id, "f" * 32]
+    await house.finishing.recover()
+    assert house.renderer.discarded == [done.id]
+    await house.recordings.stop(live)
+    assert await house.finishing.drain(5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -36,6 +37,10 @@ class Renderer(Protocol):
 
     async def mp3(self, wav: Path, mp3: Path) -> None:
         """Encode a WAV."""
+        ...
+
+    async def journals(self) -> Sequence[str]:
+        """Recordings that there is a journal of, by id."""
         ...
 
     async def discard(self, recording_id: str) -> None:

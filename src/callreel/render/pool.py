@@ -9,9 +9,10 @@ import asyncio
 import ctypes
 import multiprocessing
 import os
+import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -25,6 +26,8 @@ from callreel.render.mp3 import encode_mp3
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_ID = re.compile(r"[0-9a-f]{32}")
 
 TRIES = 3
 """How often a job is begun whose process dies under it."""
@@ -180,6 +183,13 @@ class JournalRenderer:
     async def mp3(self, wav: Path, mp3: Path) -> None:
         """Encode a WAV."""
         await self._pool.mp3(wav, mp3)
+
+    async def journals(self) -> Sequence[str]:
+        """Recordings that there is a journal of, by id."""
+        return await asyncio.to_thread(self._found)
+
+    def _found(self) -> list[str]:
+        return [one.name for one in self._journals.iterdir() if _ID.fullmatch(one.name)]
 
     async def discard(self, recording_id: str) -> None:
         """Delete a recording's journal and whatever rendering left behind."""

@@ -29,6 +29,7 @@ async def serving(app: ASGIApp, listening: socket.socket) -> AsyncIterator[None]
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=5,
+            timeout_keep_alive=65,  # longer than clients and proxies usually wait: they close first
             server_header=False,
         )
     )

@@ -54,7 +54,26 @@ class FinishingService:
             left = await recordings.with_status(connection, database.seal, RecordingStatus.STOPPED)
         for recording in left:
             self.enqueue(recording)
+        await self._discard_left()
         return len(left)
+
+    async def _discard_left(self) -> None:
+        """Delete the journals of recordings that were finished just before a crash.
+
+        One that no row knows is left alone: it may be all there is of a recording, and the
+        database one that was restored from before it.
+        """
+        database = self._context.database
+        for recording_id in await self._renderer.journals():
+            async with database.read() as connection:
+                found = await recordings.get(connection, database.seal, recording_id)
+            if found is None:
+                log.warning("there is a journal, but no recording %s", recording_id)
+            elif found.status in (RecordingStatus.COMPLETED, RecordingStatus.ABSENT):
+                try:
+                    await self._discard(found)
+                except CallreelError as error:  # no reason not to start
+                    log.error("recording %s: %s", recording_id, error)
 
     @property
     def waiting(self) -> int:

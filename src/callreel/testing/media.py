@@ -103,6 +103,8 @@ class ScriptedRenderer:
         """Recordings that were rendered, once for each time."""
         self.absent_code: int | None = None
         """Given, there is no audio."""
+        self.left: list[str] = []
+        """Recordings whose journal an earlier run left."""
         self.discarded: list[str] = []
         """Recordings whose journal was deleted."""
 
@@ -129,6 +131,10 @@ class ScriptedRenderer:
     async def mp3(self, wav: Path, mp3: Path) -> None:
         """A file that only says what it is."""
         await asyncio.to_thread(mp3.write_bytes, b"ID3")
+
+    async def journals(self) -> Sequence[str]:
+        """What a test says there is."""
+        return self.left
 
     async def discard(self, recording_id: str) -> None:
         """Noted."""
