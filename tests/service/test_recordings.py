@@ -144,7 +144,7 @@ async def test_what_fails_is_tried_again_and_the_journal_stays_until_it_is_done(
 
 async def _until(done: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not done():  # noqa: ASYNC110 - what is waited for has no event
+        while not done():
             await asyncio.sleep(0.01)
 
 

@@ -39,7 +39,7 @@ class Sink:
 
 async def until(sink: Sink, count: int) -> None:
     async with asyncio.timeout(5):
-        while len(sink.messages) < count:  # noqa: ASYNC110 - the sink has no event to set
+        while len(sink.messages) < count:
             await asyncio.sleep(0.005)
 
 

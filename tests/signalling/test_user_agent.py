@@ -199,7 +199,7 @@ BOTH = pytest.mark.parametrize("transport", [Transport.UDP, Transport.TCP])
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what another task is about to bring about."""
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - of all sorts, and nobody's business but ours
+        while not condition():
             await asyncio.sleep(0.005)
 
 
