@@ -225,15 +225,6 @@ def read_blocks(segment: Buffer, *, seed: int) -> Iterator[Block | Hole]:
         yield Hole(hole, len(view) - hole)
 
 
-def whole_length(segment: Buffer, *, seed: int) -> int:
-    """How many bytes of a segment end with its last whole block: where a torn tail is cut off."""
-    end = 0
-    for part in read_blocks(segment, seed=seed):
-        if isinstance(part, Block):
-            end = part.offset + HEADER_BYTES + len(part.payload)
-    return end
-
-
 def _read_one(view: memoryview, at: int, seed: int) -> Block | None:
     body = at + HEADER_BYTES
     if body > len(view):

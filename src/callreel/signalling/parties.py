@@ -57,7 +57,7 @@ def shown_address(uri: str) -> str:
     >>> shown_address("sip:alice@example.com:5070;transport=tcp")
     'sip:alice@example.com'
     """
-    uri = _printable(uri)
+    uri = one_line(uri)
     match = _URI.search(uri)
     if match is None:
         return uri[:256]
@@ -143,13 +143,13 @@ def _tracks(
 
 
 def _aor(person: siprec.Participant) -> str:
-    return _printable(next((one.aor for one in person.name_ids if one.aor), ""))[:512]
+    return one_line(next((one.aor for one in person.name_ids if one.aor), ""))[:512]
 
 
 def _name(person: siprec.Participant) -> str:
-    return _printable(next((one.name for one in person.name_ids if one.name), ""))[:256]
+    return one_line(next((one.name for one in person.name_ids if one.name), ""))[:256]
 
 
-def _printable(text: str) -> str:
+def one_line(text: str) -> str:
     """Without line breaks and the like: names end up in logs, one event a line."""
     return "".join(char if char.isprintable() else " " for char in text).strip()

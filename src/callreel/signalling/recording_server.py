@@ -19,7 +19,7 @@ from callreel.service.calls import CallService, NewCall
 from callreel.service.errors import Unavailable
 from callreel.service.recordings import RecordingService
 from callreel.signalling.negotiation import Offered, acceptable, answer, streams_of
-from callreel.signalling.parties import Heard, Parties, find_parties
+from callreel.signalling.parties import Heard, Parties, find_parties, one_line
 from callreel.signalling.peers import Peer, PeerDirectory
 from callreel.signalling.session import MAX_VERSIONS, Body, Session, read_body
 from callreel.signalling.user_agent import Cancelled, IncomingRequest, UserAgent
@@ -27,7 +27,6 @@ from callreel.wire import sdp
 from callreel.wire.sip.dialog import Dialog, DialogId
 from callreel.wire.sip.message import Request
 from callreel.wire.sip.session_timer import SessionTimer, answer_timer
-from callreel.wire.sip.values import printable
 from callreel.wire.siprec import metadata as siprec, multipart
 
 log = logging.getLogger(__name__)
@@ -511,7 +510,7 @@ class RecordingServer:
 
 def _name(request: Request) -> str | None:
     """The display name in From, fit to be shown and stored."""
-    return printable(request.from_address.name or "")[:256].strip() or None
+    return one_line(request.from_address.name or "")[:256].strip() or None
 
 
 def _knows_timers(request: Request) -> bool:

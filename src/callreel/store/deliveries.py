@@ -195,14 +195,6 @@ async def attempts_of(connection: AsyncConnection, delivery_id: str) -> Sequence
     ]
 
 
-async def pending_count(connection: AsyncConnection) -> int:
-    """How many webhooks are owed."""
-    count = await connection.scalar(
-        select(func.count()).where(deliveries.c.state == DeliveryState.PENDING.value)
-    )
-    return count or 0
-
-
 def _delivery(row: Row[Any], seal: Seal) -> OwedDelivery:
     return OwedDelivery(
         id=row.id,
