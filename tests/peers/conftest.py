@@ -9,13 +9,18 @@ import pytest
 
 from callreel.demo.own_server import OwnServer
 from tests.journeys.api import Api
-from tests.peers.sipp import Legs
+from tests.peers.sipp import Legs, need_sipp
 
 TWILIO_SID = "AC" + "12" * 16
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
+def sipp() -> str:
+    return need_sipp()
+
+
+@pytest.fixture(scope="module")
+def server(sipp: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
     folder: Path = tmp_path_factory.mktemp("server")
     with OwnServer(folder, TWILIO_SID, "a-token-of-tests") as server:
         yield server

@@ -218,3 +218,4 @@ class Legs:
 
     async def close(self) -> None:
         await self._pacer.close()
+        self._pacer.remove(self.senders)  # those too that never played
