@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from callreel.base.errors import MachineError
+from callreel.journal.durable import sync_folder
 from callreel.journal.format import Event, Kind, event_block, json_block, seed_of
 
 SEGMENT_SUFFIX = ".seg"
@@ -73,9 +74,9 @@ class JournalWriter:
                 f"cannot make a journal: {error.strerror}", path=self.folder, hint=_hint(error)
             ) from error
         try:
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
             if self.number == 1:
-                _sync_folder(root)
+                sync_folder(root)
         except OSError as error:
             os.close(self._fd)
             raise MachineError(
@@ -177,11 +178,3 @@ def _hint(error: OSError) -> str | None:
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return "raise the limit of open files (RLIMIT_NOFILE)"
     return None
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

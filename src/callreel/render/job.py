@@ -21,6 +21,7 @@ from callreel.audio.level import rms_of
 from callreel.audio.mixing import saturate
 from callreel.base.errors import MachineError
 from callreel.calls.model import PauseBehavior, RecordingTrack, Trim
+from callreel.journal.durable import sync_folder
 from callreel.render.axis import Axis, Canvas, Cover
 from callreel.render.report import Rendering, build
 from callreel.render.survey import JournalSurvey, survey
@@ -270,15 +271,6 @@ class _Mixdown:
             made.absent_code = TOO_SHORT
         wav.finish()
         made.frames, made.size_bytes = wav.frames, wav.size_bytes
-
-
-def sync_folder(folder: Path) -> None:
-    """Have a folder's entries reach the disk."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _write_report(path: Path, report: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from av.codec.context import Flags
 from av.error import FFmpegError
 
 from callreel.base.errors import MachineError
-from callreel.render.job import sync_folder
+from callreel.journal.durable import sync_folder
 
 BIT_RATE_PER_CHANNEL = 32_000
 """Of speech sampled at 8 kHz this is transparent, and a fourth of the WAV."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from callreel.base.errors import MachineError, UsageError
+from callreel.journal.durable import sync_folder
 
 KEY_BYTES = 32
 
@@ -135,11 +136,7 @@ class DataDir:
         finally:
             os.close(descriptor)
         fresh.rename(self.key_file)
-        folder = os.open(self.root, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.root)
         return key
 
     def lock(self) -> int:
