@@ -36,6 +36,17 @@ async def a_call(phone: RecordingClient, server: OwnServer) -> ClientCall:
     return await phone.call(server.sip_uri, tones, caller=CALLER, callee=CALLEE)
 
 
+async def a_recorded_call(
+    phone: RecordingClient, server: OwnServer
+) -> tuple[ClientCall, Api, Json]:
+    """A call whose dual recording has begun, the API, and the recording as it shows it."""
+    call = await a_call(phone, server)
+    api = Api(server)
+    (shown,) = await asyncio.to_thread(api.wait_live)
+    started = await asyncio.to_thread(api.start, shown["sid"], RecordingChannels="dual")
+    return call, api, started
+
+
 def children(pid: int) -> dict[int, str]:
     """Process ids of a process's children, with their command lines."""
     found = {}
@@ -105,10 +116,7 @@ async def test_sigterm_to_every_process_at_once_is_still_in_order(
 ) -> None:
     """As a service manager stops a service."""
     with OwnServer(tmp_path, SID, "a-token-of-tests") as server:
-        await a_call(phone, server)
-        api = Api(server)
-        (shown,) = await asyncio.to_thread(api.wait_live)
-        started = await asyncio.to_thread(api.start, shown["sid"], RecordingChannels="dual")
+        _, _, started = await a_recorded_call(phone, server)
         await asyncio.sleep(1.0)
         assert server.process is not None
         for pid in [server.process.pid, *children(server.process.pid)]:
@@ -154,10 +162,7 @@ async def test_a_killed_media_worker_goes_on_with_the_recording(
 ) -> None:
     options = ("--workers", "1")
     with OwnServer(tmp_path, SID, "a-token-of-tests", options=options) as server:
-        call = await a_call(phone, server)
-        api = Api(server)
-        (shown,) = await asyncio.to_thread(api.wait_live)
-        started = await asyncio.to_thread(api.start, shown["sid"], RecordingChannels="dual")
+        call, api, started = await a_recorded_call(phone, server)
         await asyncio.sleep(1.2)
         (worker,) = processes(server, "callreel.capture.worker")
         os.kill(worker, signal.SIGKILL)
@@ -176,10 +181,7 @@ async def test_a_killed_control_process_comes_back_and_goes_on_with_the_call(
     phone: RecordingClient, tmp_path: Path
 ) -> None:
     with OwnServer(tmp_path, SID, "a-token-of-tests") as server:
-        call = await a_call(phone, server)
-        api = Api(server)
-        (shown,) = await asyncio.to_thread(api.wait_live)
-        started = await asyncio.to_thread(api.start, shown["sid"], RecordingChannels="dual")
+        call, api, started = await a_recorded_call(phone, server)
         await asyncio.sleep(1.2)
         begun = time.monotonic() - 1.2
         (control,) = processes(server, "-m callreel.server ")
@@ -193,13 +195,13 @@ async def test_a_killed_control_process_comes_back_and_goes_on_with_the_call(
         server.learn_state()
         assert (server.http_url, server.sip_uri) == before
         (still,) = await asyncio.to_thread(api.wait_live)
-        assert still["sid"] == shown["sid"]
+        assert still["sid"] == started["call_sid"]
         await asyncio.sleep(0.5)
         whole_s = time.monotonic() - begun
         await phone.hang_up(call)  # its BYE is answered
         report = await ended_well(api, started["sid"], tmp_path, seconds=whole_s - 0.1)
         assert report["clean"], report["problems"]
-        ended = await asyncio.to_thread(api.get, f"/Calls/{shown['sid']}.json")
+        ended = await asyncio.to_thread(api.get, f"/Calls/{started['call_sid']}.json")
         assert ended["status"] == "completed"
 
 
@@ -207,10 +209,7 @@ async def test_everything_killed_at_once_leaves_playable_recordings(
     phone: RecordingClient, tmp_path: Path
 ) -> None:
     with OwnServer(tmp_path, SID, "a-token-of-tests") as server:
-        await a_call(phone, server)
-        api = Api(server)
-        (shown,) = await asyncio.to_thread(api.wait_live)
-        started = await asyncio.to_thread(api.start, shown["sid"], RecordingChannels="dual")
+        _, _, started = await a_recorded_call(phone, server)
         await asyncio.sleep(2.0)
         assert server.process is not None
         everyone = [server.process.pid, *children(server.process.pid)]
