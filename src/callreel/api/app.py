@@ -9,10 +9,11 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import callreel
-from callreel.api import calls, errors, health, media, recordings
+from callreel.api import calls, conferences, errors, health, media, recordings
 from callreel.api.paths import normalise
 from callreel.service.accounts import AccountService
 from callreel.service.calls import CallService
+from callreel.service.deletion import DeletionService
 from callreel.service.media import MediaService
 from callreel.service.recordings import RecordingService
 
@@ -29,6 +30,8 @@ class ApiServices:
     """Live and listed recordings."""
     media: MediaService
     """Finished audio."""
+    deletion: DeletionService
+    """Recordings that are to go."""
     health: health.HealthCheck
     """The state of every part."""
 
@@ -70,11 +73,12 @@ def create_app(
     app.state.calls = services.calls
     app.state.recordings = services.recordings
     app.state.media = services.media
+    app.state.deletion = services.deletion
     app.state.health = services.health
     app.state.public_url = public_url
     app.state.media_auth = media_auth
     errors.install(app)
-    for room in (health, calls, recordings, media):
+    for room in (health, calls, conferences, recordings, media):
         app.include_router(room.router)
     app.add_middleware(_OneSpelling)
     return app

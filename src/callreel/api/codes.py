@@ -13,6 +13,7 @@ class Code(IntEnum):
     BAD_RECORDING_EVENT = 13621
     UNAUTHORIZED = 20003
     METHOD_NOT_ALLOWED = 20004
+    UNFINISHED = 20009
     NOT_FOUND = 20404
     TOO_LARGE = 20413
     OUR_FAULT = 20504
@@ -42,6 +43,8 @@ ADVICE = {
     "the password, and the same AccountSid in the path. Media needs them too, unless the server's "
     'setting is media_auth = "public".',
     Code.METHOD_NOT_ALLOWED: "The path exists, but not for this HTTP method.",
+    Code.UNFINISHED: "A call or recording can be deleted once it is over: a call that has ended, a "
+    "recording that is completed or absent. Stop it, wait for that, and delete it then.",
     Code.NOT_FOUND: "No such resource in this account. A recording's media can be fetched once its "
     "status is completed.",
     Code.TOO_LARGE: "The request's body is larger than this server reads.",

@@ -8,11 +8,19 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from callreel.api.codes import Code, http_status
 from callreel.base.errors import CallreelError, MachineError
 from callreel.calls.model import Account, Dialect
-from callreel.service.errors import NotFound, NotInProgress, Unavailable
+from callreel.service.errors import (
+    Answered,
+    Ended,
+    NotFound,
+    NotInProgress,
+    Unavailable,
+    Unfinished,
+)
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +28,19 @@ log = logging.getLogger(__name__)
 class ApiError(CallreelError):
     """A request that is refused with a vendor's code."""
 
-    def __init__(self, code: Code, message: str, *, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        *,
+        headers: dict[str, str] | None = None,
+        status: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
         """The vendor's code."""
+        self.status = status
+        """HTTP status, where it is not the code's."""
         self.headers = headers or {}
         """Sent with the answer."""
 
@@ -34,10 +51,14 @@ def not_found(request: Request) -> ApiError:
     return ApiError(Code.NOT_FOUND, f"The requested resource {shown} was not found")
 
 
-def _answer(request: Request, error: ApiError) -> JSONResponse:
+def _speaks_twilio(request: Request) -> bool:
     account: Account | None = getattr(request.state, "account", None)
-    twilio = account is not None and account.dialect is Dialect.TWILIO
-    status = http_status(error.code, refused=400 if twilio else 422)
+    return account is not None and account.dialect is Dialect.TWILIO
+
+
+def _answer(request: Request, error: ApiError) -> JSONResponse:
+    twilio = _speaks_twilio(request)
+    status = error.status or http_status(error.code, refused=400 if twilio else 422)
     public_url: str = request.app.state.public_url
     body: dict[str, Any] = {
         "code": int(error.code),
@@ -58,6 +79,13 @@ def translate(request: Request, error: Exception) -> ApiError:
         return ApiError(
             Code.NOT_IN_PROGRESS, f"Requested resource is not eligible for recording: {error}"
         )
+    if isinstance(error, Ended):
+        code = Code.NOT_IN_PROGRESS if _speaks_twilio(request) else Code.INVALID_ARGUMENT
+        return ApiError(code, f"Call is not in-progress: {error}")
+    if isinstance(error, Answered):
+        return ApiError(Code.INVALID_ARGUMENT, f"Status cannot be canceled: {error}")
+    if isinstance(error, Unfinished):
+        return ApiError(Code.UNFINISHED, f"Cannot be deleted yet: {error}")
     if isinstance(error, Unavailable | MachineError):
         log.error("%s %s: %s", request.method, request.url.path, error)
         return ApiError(
@@ -65,15 +93,30 @@ def translate(request: Request, error: Exception) -> ApiError:
         )
     if isinstance(error, HTTPException):
         if error.status_code == 405:
-            headers = dict(error.headers or {})
+            allowed = {"Allow": ", ".join(_methods(request))}
             return ApiError(
-                Code.METHOD_NOT_ALLOWED, f"{request.method} is not allowed here", headers=headers
+                Code.METHOD_NOT_ALLOWED, f"{request.method} is not allowed here", headers=allowed
             )
         if error.status_code == 404:
             return not_found(request)
         return ApiError(Code.WRONG_FORMAT, "The request cannot be read")
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return ApiError(Code.OUR_FAULT, "Something went wrong here; the server's log says what")
+    return ApiError(
+        Code.OUR_FAULT, "Something went wrong here; the server's log says what", status=500
+    )
+
+
+def _methods(request: Request) -> list[str]:
+    """What may be asked of this path, over all routes: the framework names the first one's only."""
+    routes = (route for route in request.app.routes if isinstance(route, Route))
+    return sorted(
+        {
+            method
+            for route in routes
+            if route.matches(request.scope)[0] is not Match.NONE
+            for method in route.methods or ()
+        }
+    )
 
 
 def install(app: FastAPI) -> None:

@@ -42,6 +42,19 @@ class Params:
         values = self.all(name)
         return values[-1] if values else None
 
+    def given(self, name: str) -> bool:
+        """Whether the name is there at all, with an empty value too."""
+        return name in self._values
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """``true`` or ``false`` in any case: some clients send ``True``."""
+        value = self.get(name)
+        if value is None:
+            return default
+        if value.lower() not in ("true", "false"):
+            raise ApiError(Code.INVALID_ARGUMENT, f"{name} must be true or false")
+        return value.lower() == "true"
+
     def choice(
         self,
         name: str,
@@ -53,6 +66,11 @@ class Params:
         """The value as one of ``choices``, matched exactly. Raises :class:`ApiError`."""
         value = self.get(name)
         return default if value is None else self._chosen(name, value, choices, code)
+
+    def optional_choice(self, name: str, choices: type[Choice]) -> Choice | None:
+        """As :meth:`choice`; None where it is absent."""
+        value = self.get(name)
+        return None if value is None else self._chosen(name, value, choices, Code.INVALID_ARGUMENT)
 
     def required_choice(self, name: str, choices: type[Choice]) -> Choice:
         """As :meth:`choice`, but absent and empty are refused too."""

@@ -1,4 +1,4 @@
-"""HTTP byte ranges (RFC 9110 §14); pure."""
+"""HTTP byte ranges and entity tags (RFC 9110 §§8.8.3, 13.1.2, 14); pure."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ class ByteRange:
 
 class Unsatisfiable(ValueError):
     """No byte of the range exists: 416."""
+
+
+def names(header: str | None, etag: str) -> bool:
+    """Whether an ``If-None-Match`` names this tag: ``*``, or one of a list, compared weakly."""
+    tags = [one.strip().removeprefix("W/") for one in (header or "").split(",")]
+    return etag in tags or tags == ["*"]
 
 
 def requested_range(header: str | None, size_bytes: int) -> ByteRange | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from urllib.parse import urlsplit
 
 from callreel.api.codes import Code
@@ -11,6 +12,7 @@ from callreel.calls.model import (
     Callback,
     CallbackEvent,
     CallbackMethod,
+    PauseBehavior,
     RecordingChannels,
     RecordingRequest,
     RecordingTrack,
@@ -35,6 +37,26 @@ def recording_request(params: Params, *, default_trim: Trim = Trim.DO_NOT_TRIM) 
     if url is not None:
         callback = Callback(callback_url(url, "RecordingStatusCallback"), method, events)
     return RecordingRequest(channels=channels, track=track, trim=trim, callback=callback)
+
+
+class Wanted(Enum):
+    """What ``Status`` may ask of a live recording."""
+
+    PAUSED = "paused"
+    IN_PROGRESS = "in-progress"
+    STOPPED = "stopped"
+
+
+def recording_update(params: Params) -> tuple[Wanted, PauseBehavior]:
+    """What is asked of a live recording (contract §4.2); ``PauseBehavior`` is read for a pause.
+
+    Raises :class:`ApiError`.
+    """
+    wanted = params.required_choice("Status", Wanted)
+    behavior = PauseBehavior.SILENCE
+    if wanted is Wanted.PAUSED:
+        behavior = params.choice("PauseBehavior", PauseBehavior, PauseBehavior.SILENCE)
+    return wanted, behavior
 
 
 def callback_method(params: Params, name: str) -> CallbackMethod:

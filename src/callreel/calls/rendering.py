@@ -35,6 +35,10 @@ class Renderer(Protocol):
         """Turn a recording's journal into a WAV and an integrity report."""
         ...
 
+    async def mixdown(self, wav: Path, mono: Path) -> None:
+        """Mix all channels of a WAV into one."""
+        ...
+
     async def mp3(self, wav: Path, mp3: Path) -> None:
         """Encode a WAV."""
         ...

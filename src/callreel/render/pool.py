@@ -6,6 +6,7 @@ A child that dies (out of memory, killed) takes only its job with it, which is t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ from callreel.base.errors import MachineError
 from callreel.calls.model import Recording
 from callreel.calls.rendering import Rendered
 from callreel.render.job import RenderResult, RenderSpec, render_recording
+from callreel.render.mixdown import mix_down
 from callreel.render.mp3 import encode_mp3
 
 P = ParamSpec("P")
@@ -53,6 +55,10 @@ class RenderPool:
     async def render(self, journal: Path, destination: Path, spec: RenderSpec) -> RenderResult:
         """See :func:`callreel.render.job.render_recording`. Raises ``MachineError``."""
         return await self._run(render_recording, journal, destination, spec)
+
+    async def mixdown(self, wav: Path, mono: Path) -> None:
+        """See :func:`callreel.render.mixdown.mix_down`. Raises ``MachineError``."""
+        await self._run(mix_down, wav, mono)
 
     async def mp3(self, wav: Path, mp3: Path) -> None:
         """See :func:`callreel.render.mp3.encode_mp3`. Raises ``MachineError``."""
@@ -180,6 +186,10 @@ class JournalRenderer:
             absent_code=result.absent_code,
         )
 
+    async def mixdown(self, wav: Path, mono: Path) -> None:
+        """Mix all channels of a WAV into one."""
+        await self._pool.mixdown(wav, mono)
+
     async def mp3(self, wav: Path, mp3: Path) -> None:
         """Encode a WAV."""
         await self._pool.mp3(wav, mp3)
@@ -199,9 +209,10 @@ class JournalRenderer:
         try:
             for suffix in (".wav", ".json", ".wav.part", ".json.part"):
                 Path(f"{self._scratch / recording_id}{suffix}").unlink(missing_ok=True)
-            shutil.rmtree(self._journals / recording_id)
-        except FileNotFoundError:
-            pass
+            folder = self._journals / recording_id
+            while folder.exists():
+                with contextlib.suppress(FileNotFoundError):  # somebody deletes it beside us
+                    shutil.rmtree(folder)
         except OSError as error:
             raise MachineError(
                 f"cannot delete a journal: {error.strerror}", path=self._journals / recording_id

@@ -7,6 +7,7 @@ that nothing has to move when the file has turned out too big.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -19,6 +20,31 @@ _FMT_BYTES = 16
 _PCM = 1
 _BIG = 0xFFFFFFFF
 MAX_RIFF_BYTES = _BIG
+
+
+@dataclass(frozen=True, slots=True)
+class WavFormat:
+    """What the header of a WAV says that :class:`WavWriter` wrote."""
+
+    rate_hz: int
+    """Samples a second."""
+    channels: int
+    """1 or 2."""
+    frames: int
+    """Samples a channel."""
+
+    @classmethod
+    def read(cls, file: BinaryIO) -> WavFormat:
+        """Read the header; the file then stands at the first sample. Raises ``ValueError``."""
+        header = file.read(HEADER_BYTES)
+        if len(header) != HEADER_BYTES:
+            raise ValueError("it is too short for a WAV")
+        (riff, _, wave, _, _, _, long_bytes, _, _, _, _, _, channels, rate_hz, _, block_bytes,
+         bits, _, data_bytes) = _HEADER.unpack(header)  # fmt: skip
+        if riff not in (b"RIFF", b"RF64") or wave != b"WAVE" or bits != 16 or not channels:
+            raise ValueError("it is no WAV of 16-bit samples")
+        long = riff == b"RF64"
+        return cls(rate_hz, channels, (long_bytes if long else data_bytes) // block_bytes)
 
 
 class WavWriter:

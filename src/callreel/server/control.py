@@ -42,6 +42,7 @@ from callreel.server.system import RandomIds, SystemClock
 from callreel.service.accounts import AccountService, Bootstrap
 from callreel.service.calls import CallService
 from callreel.service.context import Context
+from callreel.service.deletion import DeletionService
 from callreel.service.finishing import FinishingService
 from callreel.service.media import MediaService
 from callreel.service.recordings import RecordingService
@@ -154,6 +155,10 @@ class Control:
             await recover(context, calls, recordings, finishing, taken_up=taken_up)
             sip_host, sip_port = await _listen_sip(agent, bound.sip(settings.sip_address))
 
+            media = MediaService(renderer, media_store, data.scratch)
+            deletion = DeletionService(context, renderer, media)
+            stack.push_async_callback(deletion.close)
+            await deletion.recover()
             health = Health()
             health.add("database", database.ping)
             health.add("workers", lambda: _workers_up(workers))
@@ -163,7 +168,8 @@ class Control:
                     accounts=accounts,
                     calls=calls,
                     recordings=recordings,
-                    media=MediaService(renderer, media_store, data.scratch),
+                    media=media,
+                    deletion=deletion,
                     health=health.check,
                 ),
                 public_url=context.public_url,

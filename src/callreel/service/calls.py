@@ -12,7 +12,7 @@ from callreel.calls.media import CallControl
 from callreel.calls.model import Account, Call, CallDirection, CallStatus, Participant
 from callreel.calls.states import is_ended
 from callreel.service.context import Context
-from callreel.service.errors import NotFound
+from callreel.service.errors import Answered, Ended, NotFound, Unfinished
 from callreel.service.recordings import RecordingService
 from callreel.store import calls, sessions
 from callreel.store.calls import CallFilter
@@ -135,6 +135,30 @@ class CallService:
             await sessions.remove(connection, call_id)
         log.info("call %s ended: %s (%s)", call_id, status.value, reason)
         return over
+
+    async def end(self, account: Account, call_id: str, *, cancel: bool = False) -> Call:
+        """Hang up, as a program asks: the call as it stands then, its recordings stopped.
+
+        ``cancel``: only if nobody has answered yet. Raises :class:`NotFound`, :class:`Ended`,
+        :class:`Answered`.
+        """
+        call = await self.get(account, call_id)
+        if is_ended(call.status):
+            raise Ended(f"the call is {call.status.value}")
+        if cancel and call.status is CallStatus.IN_PROGRESS:
+            raise Answered("the call was answered; complete it instead")
+        await self._hang_up(call, "ended by the API")
+        return await self.get(account, call_id)
+
+    async def delete(self, account: Account, call_id: str) -> None:
+        """Forget a call that is over; its recordings stay. Raises NotFound, Unfinished."""
+        async with self._context.database.begin() as connection:
+            call = await calls.get(connection, call_id, account_id=account.id)
+            if call is None:
+                raise NotFound(f"no call {call_id}")
+            if not is_ended(call.status):
+                raise Unfinished(f"the call is {call.status.value}; end it first")
+            await calls.remove(connection, call_id)
 
     async def metadata_received(
         self,

@@ -13,5 +13,17 @@ class NotInProgress(CallreelError):
     """The call, or the recording, is not in a state that allows it; nothing was changed."""
 
 
+class Ended(CallreelError):
+    """The call is over: there is nothing left to end."""
+
+
+class Answered(CallreelError):
+    """The call was answered: too late to cancel it."""
+
+
+class Unfinished(CallreelError):
+    """A call or recording that is not over cannot be deleted."""
+
+
 class Unavailable(CallreelError):
     """The machine cannot do it now: no worker, no room, no database. Worth trying again."""

@@ -1,4 +1,4 @@
-"""Finished audio, in the format that is asked for."""
+"""Finished audio, in the format and with the channels that are asked for."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ class MediaFormat(Enum):
     MP3 = "mp3"
 
 
+_MIXED = ".mono"
+_DERIVED = (*(f"{_MIXED}.{one.value}" for one in MediaFormat), f".{MediaFormat.MP3.value}")
+"""Ends of the keys of what is made from the WAV when it is first asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class MediaFile:
     """A file in the media store, ready to be read."""
@@ -39,27 +44,37 @@ class MediaFile:
 
 
 class MediaService:
-    """Gives out the media of completed recordings. MP3 is made when first asked for, then kept."""
+    """Gives out the media of completed recordings.
+
+    What is not the WAV as it was rendered is made when first asked for, then kept.
+    """
 
     def __init__(self, renderer: Renderer, media_store: MediaStore, scratch: Path) -> None:
         self._renderer = renderer
         self._store = media_store
         self._scratch = scratch
-        self._encoding: dict[str, asyncio.Task[None]] = {}
+        self._making: dict[str, asyncio.Task[None]] = {}
 
-    async def open(self, recording: Recording, format_: MediaFormat) -> MediaFile | None:
-        """The file, or None unless the recording is completed. Raises ``MachineError``."""
-        if recording.status is not RecordingStatus.COMPLETED or recording.media_key is None:
+    async def open(
+        self, recording: Recording, format_: MediaFormat, *, mixed: bool = False
+    ) -> MediaFile | None:
+        """The file, or None unless the recording is completed. Raises ``MachineError``.
+
+        ``mixed``: a dual recording mixed down to one channel.
+        """
+        media_key = recording.media_key
+        if recording.status is not RecordingStatus.COMPLETED or media_key is None:
             return None
-        key = f"{recording.media_key}.{format_.value}"
-        found = await self._store.head(key)
-        if found is None and format_ is MediaFormat.MP3:
-            await self._encode_once(recording.media_key, key)
-            found = await self._store.head(key)
+        mixed = mixed and recording.request.channel_count > 1
+        variant = f"{_MIXED if mixed else ''}.{format_.value}"
+        found = await self._store.head(media_key + variant)
+        if found is None and variant in _DERIVED:
+            await self._make_once(media_key, variant)
+            found = await self._store.head(media_key + variant)
         if found is None:
             return None
-        etag = f'"{(recording.sha256 or recording.id)[:32]}-{format_.value}"'
-        return MediaFile(key, format_, found.size_bytes, etag, found.modified)
+        etag = f'"{(recording.sha256 or recording.id)[:32]}{variant.replace(".", "-")}"'
+        return MediaFile(media_key + variant, format_, found.size_bytes, etag, found.modified)
 
     def read(self, file: MediaFile, start: int, end: int) -> AsyncIterator[bytes]:
         """Bytes ``start`` up to ``end``, in chunks."""
@@ -75,28 +90,49 @@ class MediaService:
             return None
         return b"".join([chunk async for chunk in self._store.read(key, 0, found.size_bytes)])
 
-    async def _encode_once(self, media_key: str, key: str) -> None:
-        """Encode, once for all who wait; one who goes away does not take it from the others."""
-        task = self._encoding.get(key)
+    async def remove(self, media_key: str) -> None:
+        """Delete all that is kept under a key; gone on return. Raises ``MachineError``."""
+        # The WAV first: from then on nothing is made of it any more. What is being made is waited
+        # for, since it would be put there after its deletion.
+        await self._store.delete(f"{media_key}.wav")
+        being_made = [task for key, task in self._making.items() if key.startswith(media_key)]
+        await asyncio.gather(*being_made, return_exceptions=True)
+        for end in (*_DERIVED, ".json"):
+            await self._store.delete(media_key + end)
+
+    async def _make_once(self, media_key: str, variant: str) -> None:
+        """Make it, once for all who wait; one who goes away does not take it from the others."""
+        key = media_key + variant
+        task = self._making.get(key)
         if task is None:
-            task = asyncio.create_task(self._encode(media_key, key))
-            self._encoding[key] = task
-            task.add_done_callback(lambda _: self._encoding.pop(key, None))
+            task = asyncio.create_task(self._make(media_key, variant), name=f"make {key}")
+            self._making[key] = task
+            task.add_done_callback(lambda _: self._making.pop(key, None))
         await asyncio.shield(task)
 
-    async def _encode(self, media_key: str, key: str) -> None:
-        wav_key = f"{media_key}.wav"
+    async def _make(self, media_key: str, variant: str) -> None:
+        wav = f"{media_key}.wav"
+        if await self._store.head(wav) is None:
+            return  # deleted meanwhile
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
-            encoded = Path(folder, "out.mp3")
-            source = self._store.local_path(wav_key)
-            if source is None:
-                source = Path(folder, "in.wav")
-                await self._fetch(wav_key, source)
-            await self._renderer.mp3(source, encoded)
-            await self._store.put_file(key, encoded)
+            source, made = await self._local(wav, Path(folder, "in.wav")), Path(folder, "out")
+            if variant.startswith(_MIXED):
+                mixed = Path(folder, "mixed")
+                await self._renderer.mixdown(source, mixed)
+                source = mixed
+            if variant.endswith(f".{MediaFormat.MP3.value}"):
+                await self._renderer.mp3(source, made)
+            else:
+                made = source
+            await self._store.put_file(media_key + variant, made)
 
-    async def _fetch(self, key: str, path: Path) -> None:
+    async def _local(self, key: str, path: Path) -> Path:
+        """Where a stored file lies on this machine: fetched to ``path`` where the store is not."""
+        kept = self._store.local_path(key)
+        if kept is not None:
+            return kept
         found = await self._store.head(key)
         with await asyncio.to_thread(path.open, "wb") as file:
             async for chunk in self._store.read(key, 0, found.size_bytes if found else 0):
                 await asyncio.to_thread(file.write, chunk)
+        return path

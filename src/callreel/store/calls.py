@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, insert, select, update
+from sqlalchemy import Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from callreel.base.errors import CallreelError
@@ -93,6 +93,11 @@ async def save(connection: AsyncConnection, call: Call, *, expected: CallStatus)
     )
     if done.rowcount != 1:
         raise WrongState(f"call {call.id} is not {expected.value}")
+
+
+async def remove(connection: AsyncConnection, call_id: str) -> None:
+    """Forget a call and its metadata. Its recordings stay."""
+    await connection.execute(delete(calls).where(calls.c.id == call_id))
 
 
 async def page(

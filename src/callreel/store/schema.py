@@ -125,6 +125,15 @@ recordings = Table(
     Index("recordings_status", "status"),
 )
 
+removals = Table(
+    "removals",  # recordings whose row is deleted, and whose files are not known to be gone yet
+    metadata,
+    Column("recording_id", String(32), primary_key=True),
+    Column("account_id", String(32), nullable=False),
+    Column("media_key", Text),
+    Column("created_at", UtcTime, nullable=False),
+)
+
 deliveries = Table(
     "deliveries",
     metadata,

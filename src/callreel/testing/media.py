@@ -128,6 +128,10 @@ class ScriptedRenderer:
             absent_code=self.absent_code,
         )
 
+    async def mixdown(self, wav: Path, mono: Path) -> None:
+        """A file that only says what it is."""
+        await asyncio.to_thread(mono.write_bytes, b"MONO")
+
     async def mp3(self, wav: Path, mp3: Path) -> None:
         """A file that only says what it is."""
         await asyncio.to_thread(mp3.write_bytes, b"ID3")
