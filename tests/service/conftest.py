@@ -16,13 +16,17 @@ from callreel.calls.model import (
     Callback,
     CallbackEvent,
     CallDirection,
+    Recording,
+    RecordingChannels,
     RecordingRequest,
 )
 from callreel.mediastore import MediaStore
 from callreel.service.accounts import AccountService, Bootstrap
 from callreel.service.calls import CallService, NewCall
 from callreel.service.context import Context
+from callreel.service.deletion import DeletionService
 from callreel.service.finishing import FinishingService
+from callreel.service.media import MediaService
 from callreel.service.recordings import RecordingService
 from callreel.store import deliveries
 from callreel.store.database import Database
@@ -68,12 +72,23 @@ class House:
     calls: CallService
     recordings: RecordingService
     finishing: FinishingService
+    audio: MediaService
+    deletion: DeletionService
     account: Account
     notified: list[int]
 
     async def a_call(self) -> Call:
         new = NewCall(self.account.id, CallDirection.INBOUND, "+15550100", "+15550199")
         return await self.calls.answered(await self.calls.ringing(new), "{}")
+
+    async def a_finished_recording(self) -> Recording:
+        """Dual, completed."""
+        call = await self.a_call()
+        dual = RecordingRequest(channels=RecordingChannels.DUAL)
+        started, _ = await self.recordings.start(self.account, call.id, dual)
+        await self.recordings.stop(started)
+        assert await self.finishing.drain(5)
+        return await self.recordings.get(self.account, started.id)
 
     async def owed(self, recording_id: str) -> list[OwedDelivery]:
         database = self.context.database
@@ -84,6 +99,7 @@ class House:
 def wire(context: Context, media: ScriptedMedia, renderer: ScriptedRenderer, store: MediaStore,
          account: Account, notified: list[int]) -> House:  # fmt: skip
     finishing = FinishingService(context, renderer, store)
+    audio = MediaService(renderer, store, renderer.folder)
     recordings = RecordingService(context, finishing.enqueue)
     return House(
         context=context,
@@ -94,6 +110,8 @@ def wire(context: Context, media: ScriptedMedia, renderer: ScriptedRenderer, sto
         calls=CallService(context, recordings),
         recordings=recordings,
         finishing=finishing,
+        audio=audio,
+        deletion=DeletionService(context, renderer, audio),
         account=account,
         notified=notified,
     )
@@ -120,6 +138,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     store = MediaStore.from_url(tmp_path / "media")
     house = wire(context, media, renderer, store, account, notified)
     yield house
+    await house.deletion.close()
     await house.finishing.close()
     await database.close()
 

@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from callreel.base.errors import MachineError
-from callreel.calls.model import CallStatus
-from callreel.service.errors import NotInProgress
+from callreel.calls.model import CallDirection, CallStatus
+from callreel.service.calls import NewCall
+from callreel.service.errors import Answered, Ended, NotFound, NotInProgress
 from tests.service.conftest import ALL_EVENTS, House
 
 
@@ -84,3 +85,27 @@ async def test_what_is_agreed_on_too_late_is_not_kept(house: House) -> None:
     await house.calls.ended(call.id, CallStatus.COMPLETED, reason="BYE")
     await house.calls.session_changed(call.id, "newer")
     assert await house.calls.sessions() == {}
+
+
+async def test_a_program_ends_a_call_and_its_recordings_with_it(house: House) -> None:
+    call = await house.a_call()
+    started, _ = await house.recordings.start(house.account, call.id, ALL_EVENTS)
+    with pytest.raises(Answered):
+        await house.calls.end(house.account, call.id, cancel=True)
+    assert started.id in house.media.live
+    ended = await house.calls.end(house.account, call.id)
+    assert (ended.status, ended.end_reason) == (CallStatus.COMPLETED, "ended by the API")
+    assert house.media.live == {}
+    for cancel in (False, True):
+        with pytest.raises(Ended):
+            await house.calls.end(house.account, call.id, cancel=cancel)
+    with pytest.raises(NotFound):
+        await house.calls.end(house.account, "0" * 32)
+
+
+@pytest.mark.parametrize("cancel", [True, False])
+async def test_a_call_that_nobody_answered_is_canceled(house: House, cancel: bool) -> None:
+    new = NewCall(house.account.id, CallDirection.INBOUND, "+15550100", "+15550199")
+    call = await house.calls.ringing(new)
+    ended = await house.calls.end(house.account, call.id, cancel=cancel)
+    assert ended.status is CallStatus.CANCELED

@@ -94,7 +94,8 @@ class ScriptedRenderer:
     """A ``Renderer`` that writes a small file, or fails so often as it is told."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
+        """Where it writes."""
         self.failures = 0
         """Renders that are still to raise ``MachineError``."""
         self.discard_failures = 0
@@ -107,6 +108,9 @@ class ScriptedRenderer:
         """Recordings whose journal an earlier run left."""
         self.discarded: list[str] = []
         """Recordings whose journal was deleted."""
+        self.encode = asyncio.Event()
+        """Until it is set, an MP3 is being encoded."""
+        self.encode.set()
 
     async def render(self, recording: Recording) -> Rendered:
         """One second of nothing."""
@@ -114,9 +118,9 @@ class ScriptedRenderer:
             self.failures -= 1
             raise MachineError("the disk was to fail")
         self.rendered.append(recording.id)
-        report = self._folder / f"{recording.id}.json"
+        report = self.folder / f"{recording.id}.json"
         report.write_text("{}")
-        wav = self._folder / f"{recording.id}.wav"
+        wav = self.folder / f"{recording.id}.wav"
         wav.write_bytes(b"RIFF")
         absent = self.absent_code is not None
         return Rendered(
@@ -134,6 +138,7 @@ class ScriptedRenderer:
 
     async def mp3(self, wav: Path, mp3: Path) -> None:
         """A file that only says what it is."""
+        await self.encode.wait()
         await asyncio.to_thread(mp3.write_bytes, b"ID3")
 
     async def journals(self) -> Sequence[str]:
