@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fastapi import FastAPI
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import callreel
@@ -78,7 +79,11 @@ def create_app(
     app.state.public_url = public_url
     app.state.media_auth = media_auth
     errors.install(app)
-    for room in (health, calls, conferences, recordings, media):
-        app.include_router(room.router)
+    routers = [room.router for room in (health, calls, conferences, recordings, media)]
+    for router in routers:
+        app.include_router(router)
+    app.state.routes = [
+        route for router in routers for route in router.routes if isinstance(route, Route)
+    ]
     app.add_middleware(_OneSpelling)
     return app

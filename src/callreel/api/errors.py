@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -108,7 +109,7 @@ def translate(request: Request, error: Exception) -> ApiError:
 
 def _methods(request: Request) -> list[str]:
     """What may be asked of this path, over all routes: the framework names the first one's only."""
-    routes = (route for route in request.app.routes if isinstance(route, Route))
+    routes: Sequence[Route] = request.app.state.routes
     return sorted(
         {
             method
