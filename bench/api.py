@@ -1,7 +1,8 @@
 """What the API takes to answer, beside an endpoint that does nothing.
 
-Recordings are started one after the other on live calls that carry media; then 50 recordings are
-listed of 10,000. Before each request the floor is asked the same question: FastAPI on uvicorn in a
+Recordings are started one after the other on 500 live calls that carry media; then, while all of
+them are being recorded, 50 recordings are listed of 100,000, with and without filters. Before each
+request the floor is asked the same question: FastAPI on uvicorn in a
 process of its own, whose endpoint returns ``{}``. So both are measured under the same load. Exit
 status 1 if an answer is wrong.
 """
@@ -18,6 +19,7 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlencode
 
 from bench.client import Answer, HttpClient
 from bench.figures import quantiles, ratio, show
@@ -41,6 +43,9 @@ from callreel.store.database import Database
 from callreel.store.seal import Seal
 
 PAGE = 50
+OF_ONE_CALL = 100
+"""Recordings of each call that is over."""
+PAGES_WALKED = 500
 WARM_UPS = 20
 
 
@@ -48,9 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; 1 if an answer was wrong."""
     about = (__doc__ or "").splitlines()[0]
     parser = argparse.ArgumentParser(prog="python -m bench api", description=about)
-    parser.add_argument("--calls", type=int, default=200, help="live calls (default: 200)")
+    parser.add_argument("--calls", type=int, default=500, help="live calls (default: 500)")
     parser.add_argument(
-        "--recordings", type=int, default=10_000, help="finished ones to list (default: 10000)"
+        "--recordings", type=int, default=100_000, help="finished ones to list (default: 100000)"
     )
     parser.add_argument("--requests", type=int, default=500, help="of a kind (default: 500)")
     asked = parser.parse_args(arguments)
@@ -104,12 +109,15 @@ async def _fill(data: DataDir, account: Account, count: int) -> None:
     started = time.monotonic()
     async with database.begin() as connection:
         await accounts.add(connection, database.seal, account)
+        call_id = ""
         for number in range(count):
+            if number % OF_ONE_CALL == 0:
+                call_id = secrets.token_hex(16)
             at = account.created_at - timedelta(seconds=count - number)
             row = Recording(
                 id=secrets.token_hex(16),
                 account_id=account.id,
-                call_id=secrets.token_hex(16),
+                call_id=call_id,
                 status=RecordingStatus.COMPLETED,
                 source=RecordingSource.START_CALL_RECORDING_API,
                 request=RecordingRequest(),
@@ -164,28 +172,48 @@ async def _starts(
 async def _lists(
     ours: HttpClient, nothing: HttpClient, path: str, finished: int, requests: int
 ) -> list[str]:
-    """List the newest page again and again; then go through all pages; then fetch single ones."""
+    """List by each filter again and again; then go through the pages; then fetch single ones."""
     wrong = []
-    pages: list[Answer] = []
+    page = (await ours.get(f"{path}/Recordings.json?PageSize=1000")).json()["recordings"]
+    call = next(one["call_sid"] for one in page if one["status"] == "completed")
+    oldest = SystemClock().now() - timedelta(seconds=finished)
+    middle, later = (
+        f"{oldest + timedelta(seconds=finished // 2 + more):%Y-%m-%dT%H:%M:%SZ}"
+        for more in (0, 3600)
+    )
+    show("lists", f"of {finished} recordings, {PAGE} a page")
     floor: list[Answer] = []
-    for _ in range(requests):
-        floor.append(await nothing.get("/"))
-        pages.append(await ours.get(f"{path}/Recordings.json?PageSize={PAGE}"))
-    _compare(f"list {PAGE} of {finished}", pages, floor)
+    for name, query in (
+        ("the newest", {}),
+        ("before a date", {"DateCreated<": middle}),
+        ("between two dates", {"DateCreated>": middle, "DateCreated<": later}),
+        ("of a call", {"CallSid": call}),
+        ("of a call since a date", {"CallSid": call, "DateCreated>": middle}),
+    ):
+        uri = f"{path}/Recordings.json?{urlencode(query | {'PageSize': str(PAGE)})}"
+        pages: list[Answer] = []
+        beside: list[Answer] = []
+        for _ in range(requests):
+            beside.append(await nothing.get("/"))
+            pages.append(await ours.get(uri))
+        _compare(f"list, {name}", pages, beside)
+        floor += beside
+        if any(one.status != 200 or len(one.json()["recordings"]) != PAGE for one in pages):
+            wrong.append(f"{uri} does not have {PAGE} recordings")
     seen: set[str] = set()
     walked: list[Answer] = []
-    uri: str | None = f"{path}/Recordings.json?PageSize={PAGE}"
-    while uri is not None:
-        walked.append(await ours.get(uri))
-        page = walked[-1].json()
-        sids = [one["sid"] for one in page["recordings"]]
-        if len(sids) != PAGE and page["next_page_uri"] is not None:
-            wrong.append(f"{uri} has {len(sids)} recordings")
+    next_uri: str | None = f"{path}/Recordings.json?PageSize={PAGE}"
+    while next_uri is not None and len(walked) < PAGES_WALKED:
+        walked.append(await ours.get(next_uri))
+        listed = walked[-1].json()
+        sids = [one["sid"] for one in listed["recordings"]]
+        if len(sids) != PAGE and listed["next_page_uri"] is not None:
+            wrong.append(f"{next_uri} has {len(sids)} recordings")
         seen.update(sids)
-        uri = page["next_page_uri"]
+        next_uri = listed["next_page_uri"]
     _compare(f"each of {len(walked)} pages", walked, floor)
-    if len(seen) < finished:
-        wrong.append(f"the pages hold {len(seen)} recordings, not {finished}")
+    if len(seen) < min(finished, PAGES_WALKED * PAGE):
+        wrong.append(f"the pages hold {len(seen)} different recordings")
     fetched = []
     for sid in sorted(seen)[:requests]:
         fetched.append(await ours.get(f"{path}/Recordings/{sid}.json"))
