@@ -26,6 +26,8 @@ VALID_FOR = timedelta(days=825)
 RENEW_BEFORE = timedelta(days=30)
 """A self-signed certificate that ends sooner is made anew."""
 _CLOCKS_DIFFER_BY = timedelta(days=1)
+_NOT_A_PAIR = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+"""What OpenSSL says to a key of another certificate; the last where it is of another type."""
 _HERE = ("localhost", "127.0.0.1", "::1")
 
 
@@ -239,15 +241,15 @@ def _unreadable(error: OSError) -> str:
 
 def _what_is_wrong(files: Files, error: OSError) -> str:
     reason = getattr(error, "reason", None) or error.strerror or str(error)
-    if reason == "KEY_VALUES_MISMATCH":
-        return (
-            f"the key in {files.key} is not that of the first certificate in {files.chain}: the "
-            "server's own comes first, its issuers after it"
-        )
     if b"PRIVATE KEY-----" not in _read(files.key):
         return (
             f"{files.key} holds no private key in PEM form, between BEGIN PRIVATE KEY and "
             "END PRIVATE KEY"
+        )
+    if reason in _NOT_A_PAIR:
+        return (
+            f"the key in {files.key} is not that of the first certificate in {files.chain}: the "
+            "server's own comes first, its issuers after it"
         )
     return (
         f"OpenSSL does not take the certificate in {files.chain} with the key in {files.key}: "
