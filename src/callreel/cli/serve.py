@@ -25,6 +25,26 @@ def serve(
             help="Where the API listens. Default: 127.0.0.1:8080. Also CALLREEL_HTTP.",
         ),
     ] = None,
+    https: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where the API listens with TLS, besides. Default: off, or port 8443 where a "
+            "certificate is given. Also CALLREEL_HTTPS.",
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Certificate chain for TLS, PEM. Without it --https makes a self-signed one. "
+            "Also CALLREEL_TLS_CERT.",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Private key of --tls-cert, PEM. Also CALLREEL_TLS_KEY."),
+    ] = None,
     sip: Annotated[
         str | None,
         typer.Option(
@@ -79,6 +99,9 @@ def serve(
     options = {
         "data": data,
         "http": http,
+        "https": https,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
         "sip": sip,
         "rtp_ports": rtp_ports,
         "public_url": public_url,

@@ -34,8 +34,12 @@ class OwnServer:
     """More of the command line."""
     environment: dict[str, str] = field(default_factory=dict)
     """More ``CALLREEL_*`` variables."""
+    tls: bool = False
+    """Whether the API listens with TLS too, by a self-signed certificate."""
     http_url: str = ""
     """Base URL of the API, once it runs."""
+    https_url: str = ""
+    """The same with TLS; empty without."""
     sip_uri: str = ""
     """Where SIPREC sessions go, once it runs."""
     process: subprocess.Popen[bytes] | None = None
@@ -45,6 +49,11 @@ class OwnServer:
     def data(self) -> Path:
         """Its data folder."""
         return self.folder / "data"
+
+    @property
+    def ca_file(self) -> Path:
+        """What a client has to trust for ``https_url``, PEM."""
+        return self.data / "tls" / "cert.pem"
 
     @property
     def log(self) -> str:
@@ -63,7 +72,9 @@ class OwnServer:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "callreel", "serve", "--data", str(self.data)),
-                    *("--http", "127.0.0.1:0", "--sip", "127.0.0.1:0", *self.options),
+                    *("--http", "127.0.0.1:0", "--sip", "127.0.0.1:0"),
+                    *(("--https", "127.0.0.1:0") if self.tls else ()),
+                    *self.options,
                 ],
                 stdout=log,
                 stderr=log,
@@ -90,6 +101,7 @@ class OwnServer:
         """Read how it is reached from what it says: it may have been restarted on other ports."""
         found = json.loads((self.data / "server.json").read_text())
         self.http_url, self.sip_uri = found["http_url"], found["sip_uri"]
+        self.https_url = found["https_url"] or ""
 
     def stop(self) -> int:
         """SIGTERM, and wait: calls and recordings end properly. Returns the exit status."""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import re
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from callreel.base.errors import UsageError
+
+_LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
+_HOST_NAME = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
+_MAX_HOST_NAME = 253
 
 
 def reachable(host: str) -> str:
@@ -28,7 +35,16 @@ def url_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def bind_tcp(address: tuple[str, int]) -> socket.socket:
+def host_name(text: str) -> str:
+    """A host as a certificate names it, in its one spelling. Raises ``ValueError``."""
+    with suppress(ValueError):
+        return str(ipaddress.ip_address(text))
+    if len(text) > _MAX_HOST_NAME or not _HOST_NAME.fullmatch(text):
+        raise ValueError(f"{text!r} is neither a host name, in ASCII, nor an IP address")
+    return text.lower()
+
+
+def bind_tcp(address: tuple[str, int], *, option: str = "--http") -> socket.socket:
     """A listening socket for the API. Raises ``UsageError`` where the address cannot be had."""
     host, port = address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -39,7 +55,7 @@ def bind_tcp(address: tuple[str, int]) -> socket.socket:
     except OSError as error:
         listening.close()
         raise UsageError(
-            f"the API cannot listen on {host}:{port}: {error.strerror}; choose with --http"
+            f"the API cannot listen on {host}:{port}: {error.strerror}; choose with {option}"
         ) from None
     listening.listen(1024)
     return listening
@@ -62,12 +78,16 @@ class Bound:
         """Where the API is to listen."""
         return address[0], address[1] or self._ports.get("http", 0)
 
+    def https(self, address: tuple[str, int]) -> tuple[str, int]:
+        """Where the API is to listen with TLS."""
+        return address[0], address[1] or self._ports.get("https", 0)
+
     def sip(self, address: tuple[str, int]) -> tuple[str, int]:
         """Where SIP is to listen."""
         return address[0], address[1] or self._ports.get("sip", 0)
 
-    def note(self, *, http_port: int, sip_port: int) -> None:
-        """These were taken. Appears whole."""
+    def note(self, *, http_port: int, https_port: int, sip_port: int) -> None:
+        """These were taken; 0 for none. Appears whole."""
         fresh = self._file.with_suffix(".new")
-        fresh.write_text(json.dumps({"http": http_port, "sip": sip_port}))
+        fresh.write_text(json.dumps({"http": http_port, "https": https_port, "sip": sip_port}))
         fresh.rename(self._file)

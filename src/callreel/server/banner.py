@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import ipaddress
+from pathlib import Path
+
 from callreel.calls.model import Account
 from callreel.calls.spelling import account_sid, api_path
 from callreel.server.settings import Settings
 
 
 def banner(
-    account: Account, http_url: str, sip_uri: str, settings: Settings, *, show_token: bool
+    account: Account,
+    http_url: str,
+    sip_uri: str,
+    settings: Settings,
+    *,
+    show_token: bool,
+    https_url: str | None = None,
+    trust: Path | None = None,
+    warning: str | None = None,
 ) -> str:
-    """Addresses and credentials. A token that was given from outside is known there: not shown."""
+    """Addresses and credentials. A token that was given from outside is known there: not shown.
+
+    ``trust`` is the self-signed certificate of ``https_url``, where that has one.
+    """
     sid = account_sid(account)
     given = settings.bootstrap_auth_token is not None
     if given:
@@ -24,13 +38,33 @@ def banner(
         f"  AccountSid  {sid}",
         f"  Auth token  {shown}",
         f"  API         {http_url}{api_path(account)}",
+        *([f"  API (TLS)   {https_url}{api_path(account)}"] if https_url else []),
         f"  Console     {http_url}/console/",
         f"  SIPREC      {sip_uri}  (UDP and TCP)",
         f"  Data        {settings.data.absolute()}",
         "",
     ]
+    if trust is not None:
+        lines += [f"  The certificate is self-signed. Clients trust it by {trust}", ""]
+    if warning is not None:
+        lines += [f"  Warning: {warning}", ""]
     if show_token and not given:
         lines += ["  The token is not shown again. Keep it.", ""]
     if settings.accept_loopback:
         lines += [f"  Try it: callreel phone siprec {sip_uri} --for 30", ""]
     return "\n".join(lines)
+
+
+def clear_text_warning(http_host: str, https_url: str | None) -> str | None:
+    """What to say where ``http_host``, the IP address of the plain API, is open to a network."""
+    if ipaddress.ip_address(http_host).is_loopback:
+        return None
+    remedy = (
+        "bind it to 127.0.0.1 with --http"
+        if https_url
+        else "use TLS (--https), or bind it to 127.0.0.1 behind a proxy that does"
+    )
+    return (
+        f"the API listens on {http_host} without TLS: credentials cross the network in clear; "
+        + remedy
+    )

@@ -29,7 +29,7 @@ from callreel.delivery.worker import DeliveryLoop
 from callreel.mediastore import MediaStore
 from callreel.render.pool import JournalRenderer, RenderPool
 from callreel.server.addresses import Bound, bind_tcp, reachable, url_host
-from callreel.server.banner import banner
+from callreel.server.banner import banner, clear_text_warning
 from callreel.server.datadir import DataDir
 from callreel.server.health import Health
 from callreel.server.http import serving
@@ -39,6 +39,7 @@ from callreel.server.settings import Settings, load_settings
 from callreel.server.supervisor import LIFELINE_FD, announce_ready, worker_socket
 from callreel.server.syncer import Syncer
 from callreel.server.system import RandomIds, SystemClock
+from callreel.server.tls import tls_of
 from callreel.service.accounts import AccountService, Bootstrap
 from callreel.service.calls import CallService
 from callreel.service.context import Context
@@ -99,6 +100,14 @@ class Control:
             stack.callback(http_socket.close)
             http_host, http_port = http_socket.getsockname()[:2]
             http_url = f"http://{url_host(reachable(http_host))}:{http_port}"
+            tls, secured, https_port, https_url = None, None, 0, None
+            if settings.https_address is not None:
+                tls = tls_of(settings, data.tls, clock)
+                https_socket = bind_tcp(bound.https(settings.https_address), option="--https")
+                stack.callback(https_socket.close)
+                https_host, https_port = https_socket.getsockname()[:2]
+                secured = https_socket, tls.context
+                https_url = f"https://{url_host(reachable(https_host))}:{https_port}"
 
             sender = await stack.enter_async_context(
                 Sender(
@@ -114,7 +123,7 @@ class Control:
                 media=workers,
                 clock=clock,
                 ids=ids,
-                public_url=settings.public_url or http_url,
+                public_url=settings.public_url or https_url or http_url,
                 delivery_owed=deliveries.notify,
             )
             pool = RenderPool(settings.render_worker_count)
@@ -176,18 +185,38 @@ class Control:
                 media_auth=settings.media_auth,
             )
             app.mount("/console", create_console(accounts, calls, recordings))
-            await stack.enter_async_context(serving(app, http_socket))
+            await stack.enter_async_context(serving(app, http_socket, tls=secured))
+            if tls is not None:
+                await stack.enter_async_context(_running(tls.watch(), "certificate"))
             await stack.enter_async_context(_running(deliveries.run(), "deliveries"))
             syncer = Syncer(data.journals, lambda: len(signalling) > 0)
             await stack.enter_async_context(_running(syncer.run(), "syncer"))
             await stack.enter_async_context(_running(pool.warm(), "render pool"))
 
             sip_uri = f"sip:{url_host(settings.public_address or reachable(sip_host))}:{sip_port}"
-            bound.note(http_port=http_port, sip_port=sip_port)
-            data.write_state({"pid": os.getpid(), "http_url": http_url, "sip_uri": sip_uri})
+            bound.note(http_port=http_port, https_port=https_port, sip_port=sip_port)
+            data.write_state(
+                {
+                    "pid": os.getpid(),
+                    "http_url": http_url,
+                    "https_url": https_url,
+                    "sip_uri": sip_uri,
+                }
+            )
             stack.callback(data.remove_state)
+            if warning := clear_text_warning(http_host, https_url):
+                log.warning("%s", warning)
             sys.stdout.write(
-                banner(account, http_url, sip_uri, settings, show_token=not data.token_shown)
+                banner(
+                    account,
+                    http_url,
+                    sip_uri,
+                    settings,
+                    show_token=not data.token_shown,
+                    https_url=https_url,
+                    trust=tls.to_trust if tls else None,
+                    warning=warning,
+                )
             )
             sys.stdout.flush()
             data.note_token_shown()

@@ -45,6 +45,11 @@ class DataDir:
         return self.root / "media"
 
     @property
+    def tls(self) -> Path:
+        """The self-signed certificate and its key, where TLS is on and none is configured."""
+        return self.root / "tls"
+
+    @property
     def scratch(self) -> Path:
         """Files being rendered; emptied at start."""
         return self.root / "scratch"

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+
+HANDSHAKE_S = 10.0
+"""How long a TLS handshake may take; asyncio's own bound is a minute."""
+CLOSE_S = 30.0
+"""How long a closed TLS connection has for what is left to send, at a slow client's pace, and for
+the client's close_notify (RFC 8446 §6.1)."""
+GOODBYE_S = 1.0
+"""The same for the close_notify alone, when the server shuts down: many clients never send one."""
 
 
 class _Server(uvicorn.Server):
@@ -19,23 +30,86 @@ class _Server(uvicorn.Server):
         yield
 
 
-@asynccontextmanager
-async def serving(app: ASGIApp, listening: socket.socket) -> AsyncIterator[None]:
-    """Serve ``app`` while the context lasts; requests under way are let finish, for 5 s."""
-    server = _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=5,
-            timeout_keep_alive=65,  # longer than clients and proxies usually wait: they close first
-            server_header=False,
+class _TlsServer(_Server):
+    """Listens by itself: uvicorn's way to do so has no bounds on handshakes."""
+
+    def __init__(
+        self, config: uvicorn.Config, listening: socket.socket, context: ssl.SSLContext
+    ) -> None:
+        super().__init__(config)
+        self._listening = listening
+        self._context = context
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])
+        protocol: Any = self.config.http_protocol_class  # its keywords are not in its type
+        connection = partial(
+            protocol,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
         )
-    )
-    task = asyncio.create_task(server.serve(sockets=[listening]), name="http")
+        self.servers.append(
+            await asyncio.get_running_loop().create_server(
+                connection,
+                sock=self._listening,
+                ssl=self._context,
+                ssl_handshake_timeout=HANDSHAKE_S,
+                ssl_shutdown_timeout=CLOSE_S,
+                backlog=self.config.backlog,
+            )
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        hanging_up = asyncio.get_running_loop().call_later(GOODBYE_S, self._hang_up)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            hanging_up.cancel()
+
+    def _hang_up(self) -> None:
+        """End what only waits for the client's farewell."""
+        for connection in list(self.server_state.connections):
+            transport = connection.transport
+            if transport.is_closing() and not transport.get_write_buffer_size():
+                transport.abort()
+
+
+@asynccontextmanager
+async def serving(
+    app: ASGIApp,
+    listening: socket.socket,
+    *,
+    tls: tuple[socket.socket, ssl.SSLContext] | None = None,
+) -> AsyncIterator[None]:
+    """Serve ``app``, and by TLS on a second socket, while the context lasts.
+
+    Requests under way are let finish, for 5 s.
+    """
+    servers: list[tuple[uvicorn.Server, list[socket.socket]]] = [
+        (_Server(_config(app)), [listening])
+    ]
+    if tls is not None:
+        servers.append((_TlsServer(_config(app), *tls), []))
+    tasks = [
+        asyncio.create_task(server.serve(sockets=sockets), name="http")
+        for server, sockets in servers
+    ]
     try:
         yield
     finally:
-        server.should_exit = True
-        await task
+        for server, _ in servers:
+            server.should_exit = True
+        await asyncio.gather(*tasks)
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=65,  # longer than clients and proxies usually wait: they close first
+        server_header=False,
+    )

@@ -10,13 +10,17 @@ import os
 import tomllib
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from callreel.base.errors import UsageError
 from callreel.calls.model import RecordingChannels, RecordingRequest
+from callreel.server.addresses import host_name
+
+HTTPS_PORT = 8443
+"""Where TLS listens when a certificate is given and no address."""
 
 
 class RecordPolicy(Enum):
@@ -75,12 +79,21 @@ class Settings(BaseSettings):
     """Folder for the database, journals, media and the server's key."""
     http: str = "127.0.0.1:8080"
     """Where the API and the console listen: HOST:PORT; port 0 takes a free one."""
+    https: str | None = None
+    """Where the API and the console listen with TLS, besides: HOST:PORT. Off unless this or
+    ``tls_cert`` is set; then the host of ``http`` and port 8443."""
+    tls_cert: Path | None = None
+    """Certificate of the TLS listener and its issuers', PEM; a self-signed one unless set."""
+    tls_key: Path | None = None
+    """Its private key, PEM, without a passphrase."""
+    tls_names: list[str] = []
+    """More host names and addresses for the self-signed certificate."""
     sip: str = "127.0.0.1:5060"
     """Where SIP listens, UDP and TCP: HOST:PORT; port 0 takes a free one."""
     rtp_ports: str = "10000-32767"
     """UDP ports for media, LOW-HIGH."""
     public_url: str | None = None
-    """Absolute URL at which programs reach the API; from ``http`` unless set."""
+    """Absolute URL at which programs reach the API; from ``https`` or ``http`` unless set."""
     public_address: str | None = None
     """IP address that SIP peers should send media and requests to; where SIP listens unless set."""
     database_url: str | None = None
@@ -129,11 +142,17 @@ class Settings(BaseSettings):
         """Init arguments carry the command line over the file; see :func:`load_settings`."""
         return init_settings, env_settings
 
-    @field_validator("http", "sip")
+    @field_validator("http", "https", "sip")
     @classmethod
-    def _is_host_and_port(cls, value: str) -> str:
-        split_address(value)
+    def _is_host_and_port(cls, value: str | None) -> str | None:
+        if value is not None:
+            split_address(value)
         return value
+
+    @field_validator("tls_names")
+    @classmethod
+    def _are_host_names(cls, value: list[str]) -> list[str]:
+        return [host_name(one) for one in value]
 
     @field_validator("rtp_ports")
     @classmethod
@@ -148,10 +167,26 @@ class Settings(BaseSettings):
             raise ValueError("must begin with http:// or https://")
         return value and value.rstrip("/")
 
+    @model_validator(mode="after")
+    def _has_both_tls_files(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            given, lacking = ("cert", "key") if self.tls_cert else ("key", "cert")
+            raise ValueError(
+                f"tls_{given} is set and tls_{lacking} is not: give both, --tls-cert and --tls-key"
+            )
+        return self
+
     @property
     def http_address(self) -> tuple[str, int]:
         """Host and port of the API."""
         return split_address(self.http)
+
+    @property
+    def https_address(self) -> tuple[str, int] | None:
+        """Host and port of the API with TLS; None for none."""
+        if self.https is not None:
+            return split_address(self.https)
+        return (self.http_address[0], HTTPS_PORT) if self.tls_cert else None
 
     @property
     def sip_address(self) -> tuple[str, int]:
