@@ -265,7 +265,7 @@ async def test_the_first_account_is_made_once(house: House) -> None:
 async def test_credentials_are_the_accounts_own_for_its_own_path(house: House) -> None:
     sid, token = house.account.id, house.account.auth_token
     accounts = house.accounts
-    assert await accounts.authenticate(sid, token, sid) == house.account
+    assert await accounts.authenticate(sid, token, sid, source="") == house.account
     for user, password, path in (
         (sid, token + "x", sid),
         (sid, "", sid),
@@ -275,7 +275,7 @@ async def test_credentials_are_the_accounts_own_for_its_own_path(house: House) -
         ("nobody", token, sid),
         (sid, "pässwörd", sid),
     ):
-        assert await accounts.authenticate(user, password, path) is None
+        assert await accounts.authenticate(user, password, path, source="") is None
 
 
 def test_a_sids_form_decides_the_dialect() -> None:

@@ -46,7 +46,8 @@ async def _authenticate(request: Request, account_sid: str, hint: str) -> Accoun
     if credentials is None:
         raise unauthorized(hint)
     service: AccountService = request.app.state.accounts
-    account = await service.authenticate(*credentials, account_sid)
+    source = request.client.host if request.client else ""
+    account = await service.authenticate(*credentials, account_sid, source=source)
     if account is None:
         raise unauthorized(hint)
     request.state.account = account

@@ -15,6 +15,7 @@ class Code(IntEnum):
     METHOD_NOT_ALLOWED = 20004
     UNFINISHED = 20009
     NOT_FOUND = 20404
+    TOO_MANY_REQUESTS = 20429
     TOO_LARGE = 20413
     OUR_FAULT = 20504
     BAD_METHOD = 21209
@@ -29,6 +30,7 @@ _FIXED_STATUS = {
     Code.UNAUTHORIZED: 401,
     Code.METHOD_NOT_ALLOWED: 405,
     Code.NOT_FOUND: 404,
+    Code.TOO_MANY_REQUESTS: 429,
     Code.TOO_LARGE: 413,
     Code.OUR_FAULT: 503,
 }
@@ -40,13 +42,17 @@ ADVICE = {
     Code.BAD_RECORDING_EVENT: "RecordingStatusCallbackEvent takes in-progress, completed and "
     "absent: separated by spaces, or given several times.",
     Code.UNAUTHORIZED: "Send HTTP Basic credentials: the AccountSid as the user, the auth token as "
-    "the password, and the same AccountSid in the path. Media needs them too, unless the server's "
+    "the password, and the same AccountSid in the path; or a key of that account and its secret. "
+    "Media needs them too, unless the server's "
     'setting is media_auth = "public".',
     Code.METHOD_NOT_ALLOWED: "The path exists, but not for this HTTP method.",
     Code.UNFINISHED: "A call or recording can be deleted once it is over: a call that has ended, a "
     "recording that is completed or absent. Stop it, wait for that, and delete it then.",
     Code.NOT_FOUND: "No such resource in this account. A recording's media can be fetched once its "
     "status is completed.",
+    Code.TOO_MANY_REQUESTS: "Too many wrong credentials came from this address, so that none that "
+    "are new here are looked at for now. Wait as long as Retry-After says, then send the right "
+    "ones.",
     Code.TOO_LARGE: "The request's body is larger than this server reads.",
     Code.OUR_FAULT: "The server cannot do this now. Nothing was lost; try again in a moment.",
     Code.BAD_METHOD: "The callback's method must be GET or POST.",

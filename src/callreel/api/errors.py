@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from callreel.service.errors import (
     Ended,
     NotFound,
     NotInProgress,
+    TooManyFailures,
     Unavailable,
     Unfinished,
 )
@@ -87,6 +89,12 @@ def translate(request: Request, error: Exception) -> ApiError:
         return ApiError(Code.INVALID_ARGUMENT, f"Status cannot be canceled: {error}")
     if isinstance(error, Unfinished):
         return ApiError(Code.UNFINISHED, f"Cannot be deleted yet: {error}")
+    if isinstance(error, TooManyFailures):
+        return ApiError(
+            Code.TOO_MANY_REQUESTS,
+            "Too many requests with wrong credentials from this address",
+            headers={"Retry-After": str(math.ceil(error.retry_after_s))},
+        )
     if isinstance(error, Unavailable | MachineError):
         log.error("%s %s: %s", request.method, request.url.path, error)
         return ApiError(

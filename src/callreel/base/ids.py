@@ -23,7 +23,7 @@ class IdSource(Protocol):
         ...
 
     def new_token(self) -> str:
-        """A new secret of at least 128 bits, URL-safe text."""
+        """A new secret of at least 256 bits, URL-safe text."""
         ...
 
 

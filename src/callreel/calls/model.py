@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
@@ -171,10 +171,35 @@ class Account:
     """Key of webhook signatures; the token, unless set apart (contract §12.4)."""
     created_at: datetime
     """UTC."""
+    name: str = ""
+    """Free text, for people."""
+    token_rotated_at: datetime | None = None
+    """When the token last was replaced, UTC; None while it is the first one."""
+
+    @property
+    def signs_with_token(self) -> bool:
+        """Whether the token is what webhooks are signed with."""
+        return self.signing_key == self.auth_token
 
     def __repr__(self) -> str:
         """Never shows a secret."""
         return f"Account(id={self.id!r}, dialect={self.dialect})"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A further way into one account, which can be taken back by itself (contract §3)."""
+
+    id: str
+    """32 hex digits."""
+    account_id: str
+    """The one account it opens, 32 hex digits."""
+    name: str
+    """Free text, for people."""
+    secret_hash: str = field(repr=False)
+    """SHA-256 of its secret, lower-case hex; the secret itself is kept nowhere."""
+    created_at: datetime
+    """UTC."""
 
 
 @dataclass(frozen=True, slots=True)

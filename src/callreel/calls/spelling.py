@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from enum import Enum
 
-from callreel.calls.model import Account, Dialect, RecordingSource
+from callreel.calls.model import Account, ApiKey, Dialect, RecordingSource
 
 API_VERSION = "2010-04-01"
 
@@ -18,6 +18,7 @@ class Kind(Enum):
     CALL = "CA"
     RECORDING = "RE"
     CONFERENCE = "CF"
+    KEY = "SK"
 
 
 _SOURCES = {
@@ -44,6 +45,11 @@ def spell(kind: Kind, id_: str, dialect: Dialect) -> str:
 def account_sid(account: Account) -> str:
     """The SID of an account in its own dialect."""
     return spell(Kind.ACCOUNT, account.id, account.dialect)
+
+
+def key_sid(key: ApiKey) -> str:
+    """The SID of an API key, the user to sign in as: ``SK`` + 32 hex in both dialects."""
+    return Kind.KEY.value + key.id
 
 
 def source_name(source: RecordingSource, dialect: Dialect) -> str:

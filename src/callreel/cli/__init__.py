@@ -8,7 +8,7 @@ import typer
 
 import callreel
 from callreel.base.errors import CallreelError
-from callreel.cli import demo, phone, serve
+from callreel.cli import accounts, demo, keys, phone, serve
 
 app = typer.Typer(
     name="callreel",
@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
+app.add_typer(accounts.app, name="accounts")
+app.add_typer(keys.app, name="keys")
 app.add_typer(phone.app, name="phone")
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from callreel.calls.model import Account
 from callreel.console.pages import overview
 from callreel.service.accounts import AccountService, basic_credentials
 from callreel.service.calls import CallService
+from callreel.service.errors import TooManyFailures
 from callreel.service.recordings import RecordingService
 from callreel.store.calls import CallFilter
 from callreel.store.recordings import RecordingFilter
@@ -28,10 +31,14 @@ _HEADERS = {
 def create_console(
     accounts: AccountService, calls: CallService, recordings: RecordingService
 ) -> Starlette:
-    """The console over these use cases; signed in with an account's SID and token."""
+    """The console over these use cases; signed in with an account's SID and token, or a key."""
 
     async def page(request: Request) -> Response:
-        account = await _signed_in(request, accounts)
+        try:
+            account = await _signed_in(request, accounts)
+        except TooManyFailures as error:
+            wait = {"Retry-After": str(math.ceil(error.retry_after_s))}
+            return PlainTextResponse("Too many failed sign-ins. Wait.", 429, _HEADERS | wait)
         if account is None:
             challenge = {"WWW-Authenticate": 'Basic realm="callreel", charset="UTF-8"'}
             return HTMLResponse("Sign in with AccountSid and token.", 401, _HEADERS | challenge)
@@ -46,5 +53,5 @@ async def _signed_in(request: Request, accounts: AccountService) -> Account | No
     credentials = basic_credentials(request.headers.get("authorization"))
     if credentials is None:
         return None
-    user, password = credentials
-    return await accounts.authenticate(user, password, user)
+    source = request.client.host if request.client else ""
+    return await accounts.authenticate(*credentials, None, source=source)

@@ -26,11 +26,12 @@ def banner(
     ``trust`` is the self-signed certificate of ``https_url``, where that has one.
     """
     sid = account_sid(account)
-    given = settings.bootstrap_auth_token is not None
+    given = settings.bootstrap_auth_token == account.auth_token
     if given:
         shown = "(as given by CALLREEL_BOOTSTRAP_AUTH_TOKEN)"
     else:
-        shown = account.auth_token if show_token else "(shown at the first start)"
+        made = "when it was rotated" if account.token_rotated_at else "at the first start"
+        shown = account.auth_token if show_token else f"(shown {made})"
     lines = [
         "",
         "callreel is up.",

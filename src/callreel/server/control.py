@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import random
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -29,17 +30,19 @@ from callreel.delivery.worker import DeliveryLoop
 from callreel.mediastore import MediaStore
 from callreel.render.pool import JournalRenderer, RenderPool
 from callreel.server.addresses import Bound, bind_tcp, reachable, url_host
+from callreel.server.admin import AdminServices, admin_socket, create_admin, listen_admin
 from callreel.server.banner import banner, clear_text_warning
 from callreel.server.datadir import DataDir
 from callreel.server.health import Health
 from callreel.server.http import serving
 from callreel.server.outbox import StoreOutbox
-from callreel.server.peering import configured_peers
+from callreel.server.peering import configured_peers, takes_calls_of
 from callreel.server.settings import Settings, load_settings
 from callreel.server.supervisor import LIFELINE_FD, announce_ready, worker_socket
 from callreel.server.syncer import Syncer
 from callreel.server.system import RandomIds, SystemClock
 from callreel.server.tls import tls_of
+from callreel.service.account_removal import AccountRemoval
 from callreel.service.accounts import AccountService, Bootstrap
 from callreel.service.calls import CallService
 from callreel.service.context import Context
@@ -48,6 +51,7 @@ from callreel.service.finishing import FinishingService
 from callreel.service.media import MediaService
 from callreel.service.recordings import RecordingService
 from callreel.service.recovery import recover
+from callreel.service.throttle import FailureThrottle
 from callreel.signalling.peers import PeerDirectory
 from callreel.signalling.recording_server import RecordingServer
 from callreel.signalling.user_agent import UserAgent
@@ -135,7 +139,7 @@ class Control:
             finishing = FinishingService(context, renderer, media_store)
             recordings = RecordingService(context, finishing.enqueue)
             calls = CallService(context, recordings)
-            accounts = AccountService(context)
+            accounts = AccountService(context, throttle=_throttle(settings))
             account = await accounts.ensure_first(
                 Bootstrap(settings.bootstrap_account_sid, settings.bootstrap_auth_token)
             )
@@ -185,9 +189,20 @@ class Control:
                 media_auth=settings.media_auth,
             )
             app.mount("/console", create_console(accounts, calls, recordings))
-            await stack.enter_async_context(serving(app, http_socket, tls=secured))
+            trusted = settings.trusted_proxies
+            await stack.enter_async_context(
+                serving(app, http_socket, tls=secured, trusted_proxies=trusted)
+            )
             if tls is not None:
                 await stack.enter_async_context(_running(tls.watch(), "certificate"))
+            admin = admin_socket(self._runtime)
+            removal = AccountRemoval(
+                context, accounts, deletion.delete, takes_calls_of(settings, account)
+            )
+            admin_app = create_admin(AdminServices(accounts, removal, context.public_url))
+            admin_listening = listen_admin(admin)
+            stack.callback(admin_listening.close)
+            await stack.enter_async_context(serving(admin_app, admin_listening))
             await stack.enter_async_context(_running(deliveries.run(), "deliveries"))
             syncer = Syncer(data.journals, lambda: len(signalling) > 0)
             await stack.enter_async_context(_running(syncer.run(), "syncer"))
@@ -201,6 +216,7 @@ class Control:
                     "http_url": http_url,
                     "https_url": https_url,
                     "sip_uri": sip_uri,
+                    "admin_socket": str(admin),
                 }
             )
             stack.callback(data.remove_state)
@@ -265,6 +281,11 @@ class Control:
             task = asyncio.get_running_loop().create_task(_quietly(lost))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+
+def _throttle(settings: Settings) -> FailureThrottle | None:
+    burst = settings.auth_failures_burst
+    return FailureThrottle(burst=burst, salt=secrets.token_bytes(32)) if burst else None
 
 
 async def _quietly(work: Any) -> None:

@@ -10,6 +10,7 @@ import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from callreel.base.errors import MachineError, UsageError
 from callreel.journal.durable import sync_folder
@@ -67,6 +68,19 @@ class DataDir:
     def note_token_shown(self) -> None:
         """It has been."""
         (self.root / "token-shown").touch(mode=0o600)
+
+    @property
+    def exists(self) -> bool:
+        """Whether a server has made it."""
+        return self.key_file.exists()
+
+    def read_state(self) -> dict[str, Any] | None:
+        """What a running server says, or None where none is up, or not yet."""
+        try:
+            found = json.loads(self.state_file.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
 
     def write_state(self, state: dict[str, object]) -> None:
         """Say how the server is reached. Appears whole."""
@@ -149,12 +163,19 @@ class DataDir:
 
         Raises ``UsageError`` if another server has it.
         """
+        descriptor = self.try_lock()
+        if descriptor is None:
+            raise UsageError(
+                f"another callreel server is using {self.root}; stop it or choose another --data"
+            )
+        return descriptor
+
+    def try_lock(self) -> int | None:
+        """As :meth:`lock`, or None if somebody has it. Raises ``OSError``."""
         descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise UsageError(
-                f"another callreel server is using {self.root}; stop it or choose another --data"
-            ) from None
+            return None
         return descriptor

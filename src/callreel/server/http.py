@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
@@ -81,16 +81,17 @@ async def serving(
     listening: socket.socket,
     *,
     tls: tuple[socket.socket, ssl.SSLContext] | None = None,
+    trusted_proxies: Sequence[str] = (),
 ) -> AsyncIterator[None]:
     """Serve ``app``, and by TLS on a second socket, while the context lasts.
 
     Requests under way are let finish, for 5 s.
     """
     servers: list[tuple[uvicorn.Server, list[socket.socket]]] = [
-        (_Server(_config(app)), [listening])
+        (_Server(_config(app, trusted_proxies)), [listening])
     ]
     if tls is not None:
-        servers.append((_TlsServer(_config(app), *tls), []))
+        servers.append((_TlsServer(_config(app, trusted_proxies), *tls), []))
     tasks = [
         asyncio.create_task(server.serve(sockets=sockets), name="http")
         for server, sockets in servers
@@ -103,7 +104,7 @@ async def serving(
         await asyncio.gather(*tasks)
 
 
-def _config(app: ASGIApp) -> uvicorn.Config:
+def _config(app: ASGIApp, trusted_proxies: Sequence[str]) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_config=None,
@@ -112,4 +113,5 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         timeout_graceful_shutdown=5,
         timeout_keep_alive=65,  # longer than clients and proxies usually wait: they close first
         server_header=False,
+        forwarded_allow_ips=list(trusted_proxies),  # whose word on who the client is counts
     )

@@ -30,6 +30,17 @@ async def configured_peers(
     return peers
 
 
+def takes_calls_of(settings: Settings, first: Account) -> dict[str, list[str]]:
+    """Whose calls the settings give to each account, by account id, in words."""
+    found: dict[str, list[str]] = {}
+    for one in settings.peers:
+        id_ = first.id if one.account_sid is None else parse_id(one.account_sid) or ""
+        found.setdefault(id_, []).append(f"peer {one.name}")
+    if settings.accept_loopback:
+        found.setdefault(first.id, []).append("this machine")
+    return found
+
+
 async def _peer(one: PeerSettings, first: Account, accounts: AccountService) -> Peer:
     account = first
     if one.account_sid is not None:

@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from callreel.base.errors import UsageError
 from callreel.calls.model import RecordingChannels, RecordingRequest
@@ -103,6 +108,10 @@ class Settings(BaseSettings):
     set."""
     media_auth: Literal["required", "public"] = "required"
     """Whether fetching audio needs credentials. The vendors' default is ``public``."""
+    auth_failures_burst: int = Field(default=20, ge=0, le=1_000_000)
+    """How many wrong credentials an address may send at once; then one every 3 s. 0: no limit."""
+    trusted_proxies: list[str] = ["127.0.0.1", "::1"]
+    """Reverse proxies, addresses or networks, whose ``X-Forwarded-For`` and ``-Proto`` count."""
     workers: int = Field(default=0, ge=0, le=256)
     """Media workers; 0 means one a core."""
     render_workers: int = Field(default=0, ge=0, le=256)
@@ -175,6 +184,18 @@ class Settings(BaseSettings):
                 f"tls_{given} is set and tls_{lacking} is not: give both, --tls-cert and --tls-key"
             )
         return self
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_proxies(cls, value: list[str]) -> list[str]:
+        for one in value:
+            try:
+                ipaddress.ip_network(one)
+            except ValueError:
+                raise ValueError(
+                    f"{one!r} is not an IP address or network, such as 192.0.2.7 or 192.0.2.0/24"
+                ) from None
+        return value
 
     @property
     def http_address(self) -> tuple[str, int]:
@@ -249,6 +270,10 @@ def load_settings(config: Path | None, options: dict[str, Any]) -> Settings:
     given = {name: value for name, value in options.items() if value is not None}
     try:
         return Settings(**(kept | given))
+    except SettingsError as error:
+        raise UsageError(
+            f"bad settings: {error}; a list is given as JSON there, such as '[\"192.0.2.7\"]'"
+        ) from None
     except ValidationError as error:
         lines = [
             f"{'.'.join(str(part) for part in one['loc']) or 'settings'}: "

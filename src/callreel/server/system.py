@@ -27,5 +27,5 @@ class RandomIds:
         return secrets.token_hex(16)
 
     def new_token(self) -> str:
-        """192 random bits, URL-safe."""
-        return secrets.token_urlsafe(24)
+        """256 random bits, URL-safe."""
+        return secrets.token_urlsafe(32)

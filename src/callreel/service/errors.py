@@ -27,3 +27,16 @@ class Unfinished(CallreelError):
 
 class Unavailable(CallreelError):
     """The machine cannot do it now: no worker, no room, no database. Worth trying again."""
+
+
+class TooManyFailures(CallreelError):
+    """So many wrong credentials came from this source that none of its are looked at for now."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("too many failed sign-ins from this address")
+        self.retry_after_s = retry_after_s
+        """When to try again, seconds from now."""
+
+
+class AccountInUse(CallreelError):
+    """The account cannot be deleted as things stand. The text says what to do."""

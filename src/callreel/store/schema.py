@@ -52,6 +52,19 @@ accounts = Table(
     Column("auth_token", LargeBinary, nullable=False),  # sealed with the server's key
     Column("signing_key", LargeBinary, nullable=True),  # sealed; null: the token signs
     Column("created_at", UtcTime, nullable=False),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("token_rotated_at", UtcTime, nullable=True),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("account_id", String(32), ForeignKey("accounts.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("secret_hash", String(64), nullable=False),  # SHA-256, hex
+    Column("created_at", UtcTime, nullable=False),
+    Index("api_keys_of_account", "account_id", "created_at", "id"),
 )
 
 calls = Table(
