@@ -16,7 +16,7 @@ help: ## Show this help
 	@echo "make bench   measure capture, rendering and 200 calls at once"
 	@echo "make clean   remove the environment and what runs left behind"
 
-$(STAMP): requirements.lock pyproject.toml scripts/bootstrap.sh
+$(STAMP): requirements.lock pyproject.toml scripts/bootstrap.sh scripts/venv.sh
 	@PYTHON="$(PYTHON)" sh scripts/bootstrap.sh "$(VENV)"
 	@touch $@
 
@@ -24,6 +24,7 @@ demo: $(STAMP) ## The first minute
 	@$(BIN)/callreel demo $(ARGS)
 
 test: $(STAMP) ## The whole suite
+	@PYTHON="$(PYTHON)" sh scripts/sdks.sh "$(VENV)/sdks"
 	@echo "==> running the tests"
 	@$(BIN)/python -m pytest $(ARGS)
 
