@@ -268,6 +268,11 @@ def _answer(one: Operation, answer: Answer) -> dict[str, Any]:
         }
     if answer.headers:
         made["headers"] = {name: _header(name) for name in answer.headers}
+    if answer.links:
+        made["links"] = {
+            name: {"operationId": name, "parameters": dict(parameters)}
+            for name, parameters in answer.links
+        }
     return made
 
 

@@ -5,6 +5,7 @@ A test fails when a route is not among them, or one of them is no route.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -41,6 +42,8 @@ class Answer:
     """Media types, each with its schema; None for bytes."""
     headers: tuple[str, ...] = ()
     """Names of the headers it always has."""
+    links: tuple[tuple[str, Mapping[str, str]], ...] = ()
+    """Names of operations that go on from here, each with where its parameters come from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,48 @@ def _json(schema: str) -> tuple[tuple[str, Schema | None], ...]:
     return (("application/json", reference(schema)),)
 
 
-def _ok(text: str, schema: str) -> Answer:
-    return Answer(HTTPStatus.OK, text, _json(schema))
+def _ok(text: str, schema: str, links: Iterable[str] = ()) -> Answer:
+    return Answer(HTTPStatus.OK, text, _json(schema), links=_links(schema, links))
+
+
+_ACCOUNT = "$request.path.AccountSid"
+_FROM: Mapping[str, Mapping[str, str]] = {
+    "Call": {"CallSid": "$response.body#/sid"},
+    "CallList": {"CallSid": "$response.body#/calls/0/sid"},
+    "Recording": {"Sid": "$response.body#/sid"},
+    "RecordingList": {"Sid": "$response.body#/recordings/0/sid"},
+    "CallRecording": {"CallSid": "$response.body#/call_sid", "Sid": "$response.body#/sid"},
+    "CallRecordingList": {
+        "CallSid": "$request.path.CallSid",
+        "Sid": "$response.body#/recordings/0/sid",
+    },
+}
+
+
+def _links(schema: str, names: Iterable[str]) -> tuple[tuple[str, Mapping[str, str]], ...]:
+    found = _FROM.get(schema.removeprefix("Twilio"), {})
+    return tuple(
+        (
+            name,
+            {"AccountSid": _ACCOUNT}
+            | {
+                parameter: source
+                for parameter, source in found.items()
+                if parameter != "CallSid" or "call" in name or name == "start_recording"
+            },
+        )
+        for name in names
+    )
+
+
+_ON_CALL = ("fetch_call", "start_recording", "list_call_recordings", "update_call")
+_ON_RECORDING = ("fetch_recording", "fetch_media", "fetch_integrity", "delete_recording")
+_ON_CALL_RECORDING = (
+    "fetch_call_recording",
+    "update_call_recording",
+    "delete_call_recording",
+    *_ON_RECORDING,
+)
 
 
 _DELETED = Answer(HTTPStatus.NO_CONTENT, "Deleted. No body.")
@@ -186,7 +229,7 @@ CALLS = (
         "Calls",
         "List calls",
         "The account's calls, newest first. Filters narrow each other down.",
-        (_ok("A page of calls.", "CallList"),),
+        (_ok("A page of calls.", "CallList", _ON_CALL),),
         (p.ACCOUNT_SID,),
         (*p.CALL_FILTERS, *p.PAGES),
     ),
@@ -197,7 +240,7 @@ CALLS = (
         "Calls",
         "Fetch a call",
         "One call, live or over.",
-        (_ok("The call.", "Call"),),
+        (_ok("The call.", "Call", _ON_CALL),),
         _CALL_PATH,
     ),
     Operation(
@@ -210,7 +253,7 @@ CALLS = (
         "be ended again: 10000 in the SignalWire dialect, 21220 in Twilio's. Canceling one that "
         "was answered is refused with 10000.\n\nA call cannot be redirected: it is sent here only "
         "to be recorded. `Url`, `Twiml` or `Laml` without `Status` gives 21220.",
-        (_ok("The call, ended.", "Call"),),
+        (_ok("The call, ended.", "Call", ("delete_call",)),),
         _CALL_PATH,
         body=p.UPDATE_CALL,
         refusals=(Code.INVALID_ARGUMENT, Code.NOT_IN_PROGRESS),
@@ -244,11 +287,13 @@ OF_CALL = (
             _ok(
                 "Being recorded, in the SignalWire dialect; or it was already.",
                 "CallRecording",
+                _ON_CALL_RECORDING,
             ),
             Answer(
                 HTTPStatus.CREATED,
                 "Being recorded, in the Twilio dialect.",
                 _json("TwilioCallRecording"),
+                links=_links("CallRecording", _ON_CALL_RECORDING),
             ),
         ),
         _CALL_PATH,
@@ -262,7 +307,7 @@ OF_CALL = (
         "Call recordings",
         "List a call's recordings",
         "Newest first. An unknown call is a 404.",
-        (_ok("A page of recordings.", "CallRecordingList"),),
+        (_ok("A page of recordings.", "CallRecordingList", _ON_CALL_RECORDING),),
         _CALL_PATH,
         (*p.CREATED, p.SOFT_DELETED, *p.PAGES),
     ),
@@ -273,7 +318,7 @@ OF_CALL = (
         "Call recordings",
         "Fetch a recording of a call",
         "A recording of another call is a 404.",
-        (_ok("The recording.", "CallRecording"),),
+        (_ok("The recording.", "CallRecording", _ON_CALL_RECORDING),),
         (*_CALL_PATH, p.LIVE_RECORDING_SID),
     ),
     Operation(
@@ -286,7 +331,7 @@ OF_CALL = (
         "a paused recording, or resuming a running one, changes nothing and is a 200. One that is "
         "stopped, completed or absent is refused with 21220. `Twilio.CURRENT` is a 404 when "
         "nothing is live.",
-        (_ok("The recording.", "CallRecording"),),
+        (_ok("The recording.", "CallRecording", _ON_CALL_RECORDING),),
         (*_CALL_PATH, p.LIVE_RECORDING_SID),
         body=p.UPDATE,
         refusals=(Code.NOT_IN_PROGRESS,),
@@ -316,7 +361,7 @@ RECORDINGS = (
         "Recordings",
         "List recordings",
         "The account's recordings, newest first. Filters narrow each other down.",
-        (_ok("A page of recordings.", "RecordingList"),),
+        (_ok("A page of recordings.", "RecordingList", _ON_RECORDING),),
         (p.ACCOUNT_SID,),
         (*p.RECORDING_FILTERS, *p.PAGES),
     ),
