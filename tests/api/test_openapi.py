@@ -375,7 +375,8 @@ def test_a_command_is_one_that_a_shell_can_run() -> None:
     by_name = {operation.name: curl(operation, "http://host") for operation in OPERATIONS}
     assert by_name["start_recording"].splitlines()[0] == "curl \\"
     assert (
-        "--data 'RecordingStatusCallbackEvent=in-progress completed'" in by_name["start_recording"]
+        "--data-urlencode 'RecordingStatusCallbackEvent=in-progress completed'"
+        in by_name["start_recording"]
     )
     assert "--request DELETE" in by_name["delete_recording"]
     assert "--head" in by_name["head_media_wav"]

@@ -44,7 +44,8 @@ _GENERAL = {
     HTTPStatus.METHOD_NOT_ALLOWED: "Not for this method; `Allow` names those that work.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than 256 KiB.",
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "The file has no byte of the `Range`.",
-    HTTPStatus.TOO_MANY_REQUESTS: "Too many requests; wait for `Retry-After` seconds.",
+    HTTPStatus.TOO_MANY_REQUESTS: "Too many wrong credentials from this address; wait for "
+    "`Retry-After` seconds.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "Something went wrong in the server; its log says what.",
     HTTPStatus.SERVICE_UNAVAILABLE: "The server cannot do this now; nothing was lost.",
 }
@@ -120,7 +121,8 @@ def document() -> dict[str, Any]:
                 "basic": {
                     "type": "http",
                     "scheme": "basic",
-                    "description": "The AccountSid and the auth token.",
+                    "description": "The AccountSid and the auth token, or an API key of the "
+                    "account and its secret.",
                 }
             },
             "schemas": schemas(),

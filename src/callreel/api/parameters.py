@@ -136,7 +136,7 @@ def callback_method(name: str) -> Parameter:
     return Parameter(
         name,
         {"anyOf": [schema, EMPTY]},
-        "How it is sent: as a form, or in the query. In any case.",
+        "How it is sent: as a form, or in the query. Upper or lower case.",
         _values(CallbackMethod),
         "POST",
         Code.BAD_METHOD,

@@ -160,7 +160,7 @@ def curl(one: Operation, public_url: str) -> str:
     if one.guarded:
         words.append('--user "$SID:$TOKEN"')
     words += [
-        f"--data {shlex.quote(f'{field.name}={field.example}')}"
+        f"--data-urlencode {shlex.quote(f'{field.name}={field.example}')}"
         for field in one.body
         if field.example
     ]
