@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -94,6 +96,23 @@ def test_events_come_in_both_spellings_and_mixtures() -> None:
     request = asked(CALLBACK, (name, "in-progress"), (name, "completed absent"), (name, ""))
     assert request.callback is not None
     assert request.callback.events == frozenset(CallbackEvent)
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [["x"]], "nul\0", "half \ud800", [None, {}]])
+def test_what_is_no_text_is_refused_where_it_is_asked_for_and_only_there(value: Any) -> None:
+    params = Params([("Known", value), ("Other", "fine")])
+    assert params.get("Other") == "fine"
+    with pytest.raises(ApiError) as caught:
+        params.all("Known")
+    assert caught.value.code is Code.WRONG_FORMAT
+
+
+def test_what_json_has_is_read_as_text() -> None:
+    params = Params([("A", None), ("B", True), ("C", 17), ("D", ["x", None, "", "y"])])
+    assert [params.all(name) for name in "ABCD"] == [[], ["true"], ["17"], ["x", "y"]]
+    with pytest.raises(ApiError) as caught:
+        params.get("D")
+    assert caught.value.code is Code.WRONG_FORMAT
 
 
 @given(st.lists(st.tuples(st.sampled_from(["Trim", CALLBACK[0], "x"]), st.text()), max_size=5))

@@ -10,7 +10,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import callreel
-from callreel.api import calls, conferences, errors, health, media, recordings
+from callreel.api import (
+    calls,
+    conferences,
+    errors,
+    health,
+    media,
+    openapi,
+    recordings,
+    reference,
+)
 from callreel.api.paths import normalise
 from callreel.service.accounts import AccountService
 from callreel.service.calls import CallService
@@ -79,7 +88,9 @@ def create_app(
     app.state.public_url = public_url
     app.state.media_auth = media_auth
     errors.install(app)
-    routers = [room.router for room in (health, calls, conferences, recordings, media)]
+    routers = [
+        room.router for room in (health, openapi, reference, calls, conferences, recordings, media)
+    ]
     for router in routers:
         app.include_router(router)
     app.state.routes = [

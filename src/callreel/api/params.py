@@ -25,20 +25,24 @@ Choice = TypeVar("Choice", bound=Enum)
 class Params:
     """Parameters by name, each with all its values in order. Unknown names are simply not asked.
 
-    An empty value counts as absent.
+    An empty value counts as absent. Values may be what JSON has: whether one is a text, or can be
+    read as one, is seen when it is asked for, so that an unknown name can hold anything.
     """
 
-    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
-        self._values: dict[str, list[str]] = {}
+    def __init__(self, pairs: Iterable[tuple[str, Any]]) -> None:
+        self._values: dict[str, list[Any]] = {}
         for name, value in pairs:
             self._values.setdefault(name, []).append(value)
 
     def all(self, name: str) -> list[str]:
-        """Every value given, the empty ones left out."""
-        return [value for value in self._values.get(name, []) if value != ""]
+        """Every value given, the empty ones left out. Raises :class:`ApiError`: 90000."""
+        given = self._values.get(name, [])
+        return [text for value in given for text in _texts(name, value) if text != ""]
 
     def get(self, name: str) -> str | None:
-        """The last value given, or None."""
+        """The last value given, or None. Raises :class:`ApiError`: 90000, for a JSON array too."""
+        if any(isinstance(value, list) for value in self._values.get(name, [])):
+            raise ApiError(Code.WRONG_FORMAT, f"{name} takes one value, not an array")
         values = self.all(name)
         return values[-1] if values else None
 
@@ -124,38 +128,35 @@ async def _bounded_body(request: Request) -> bytes:
 
 def _pairs(raw: bytes) -> list[tuple[str, str]]:
     try:
-        pairs = parse_qsl(
+        return parse_qsl(
             raw.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"
         )
     except ValueError:
         raise ApiError(Code.WRONG_FORMAT, "The parameters are not readable as a form") from None
-    return _storable(pairs)
 
 
-def _json_pairs(body: bytes) -> list[tuple[str, str]]:
+def _json_pairs(body: bytes) -> list[tuple[str, Any]]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
         raise ApiError(Code.WRONG_FORMAT, "The body is not readable as JSON") from None
     if not isinstance(value, dict) or len(value) > MAX_FIELDS:
         raise ApiError(Code.WRONG_FORMAT, "The body must be a JSON object")
-    return _storable([(name, text) for name, one in value.items() for text in _texts(name, one)])
-
-
-def _storable(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The same; refused is what is no text to a database: NUL, and halves of surrogate pairs."""
-    if any(_UNSTORABLE.search(text) for pair in pairs for text in pair):
-        raise ApiError(Code.WRONG_FORMAT, "The parameters hold what is no Unicode text")
-    return pairs
+    return list(value.items())
 
 
 def _texts(name: str, value: Any) -> list[str]:
+    """The texts that a value stands for: none for null, several for an array."""
+    if isinstance(value, list) and not any(isinstance(one, list) for one in value):
+        return [text for one in value for text in _texts(name, one)]
     if value is None:
         return []
     if isinstance(value, bool):
         return ["true" if value else "false"]
-    if isinstance(value, str | int | float):
-        return [str(value)]
-    if isinstance(value, list) and not any(isinstance(one, list) for one in value):
-        return [text for one in value for text in _texts(name, one)]
-    raise ApiError(Code.WRONG_FORMAT, f"{name} must be text, a number or a list of these")
+    if not isinstance(value, str | int | float):
+        raise ApiError(Code.WRONG_FORMAT, f"{name} must be text, a number or an array of these")
+    text = str(value)
+    # NUL and halves of surrogate pairs are no text to a database.
+    if _UNSTORABLE.search(text):
+        raise ApiError(Code.WRONG_FORMAT, f"{name} holds what is no Unicode text")
+    return [text]
