@@ -27,7 +27,7 @@ def parse_date(text: str, name: str) -> datetime:
     Raises :class:`ApiError` for anything else.
     """
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text.upper())  # RFC 3339 §5.6 allows t and z
     except ValueError:
         try:
             moment = parsedate_to_datetime(text)
