@@ -197,6 +197,7 @@ def test_a_password_is_not_shown() -> None:
 
 # Server and client together
 
+HOST = "192.0.2.7"
 REALM = 'callreel, "ours"'
 PASSWORDS = {"alice": "open sesame", "bj\u00f6rn": "l\u00f6senord"}
 
@@ -215,7 +216,7 @@ def a_request(uri: str = "sip:42@example.com", method: str = "INVITE") -> Reques
 
 
 def challenge_of(digest: DigestServer, *, now: float, stale: bool = False) -> Response:
-    fields = digest.challenges(now=now, stale=stale)
+    fields = digest.challenges(source=HOST, now=now, stale=stale)
     assert all(name == "WWW-Authenticate" for name, _ in fields)
     return challenged(*(value for _, value in fields))
 
@@ -234,12 +235,14 @@ def answered(
 def test_right(user: str, algorithm: Algorithm) -> None:
     digest = server(algorithms=[algorithm])
     request = answered(digest, user, PASSWORDS[user], a_request(), now=10.0)
-    verdict = digest.verify(request, secret_of, now=11.0)
+    verdict = digest.verify(request, secret_of, source=HOST, now=11.0)
     assert (verdict.outcome, verdict.username) == (Outcome.RIGHT, user)
 
 
 def test_sha_256_is_offered_first() -> None:
-    fields = server(algorithms=[Algorithm.MD5, Algorithm.SHA_256]).challenges(now=1.0, stale=True)
+    fields = server(algorithms=[Algorithm.MD5, Algorithm.SHA_256]).challenges(
+        source=HOST, now=1.0, stale=True
+    )
     assert ["algorithm=SHA-256" in value for _, value in fields] == [True, False]
     assert all('qop="auth"' in value and "stale=true" in value for _, value in fields)
 
@@ -247,10 +250,10 @@ def test_sha_256_is_offered_first() -> None:
 def test_without_credentials_or_with_those_for_another_realm() -> None:
     digest = server()
     request = a_request()
-    assert digest.verify(request, secret_of, now=1.0).outcome is Outcome.MISSING
+    assert digest.verify(request, secret_of, source=HOST, now=1.0).outcome is Outcome.MISSING
     request.headers.add("Authorization", "NoOneKnowsThisScheme opaque-data=here")
     request.headers.add("Authorization", 'Digest realm="theirs", nonce="1", response="2"')
-    assert digest.verify(request, secret_of, now=1.0).outcome is Outcome.MISSING
+    assert digest.verify(request, secret_of, source=HOST, now=1.0).outcome is Outcome.MISSING
 
 
 @pytest.mark.parametrize(
@@ -259,8 +262,18 @@ def test_without_credentials_or_with_those_for_another_realm() -> None:
 def test_wrong_and_unknown_are_the_same(user: str, password: str) -> None:
     digest = server()
     request = answered(digest, user, password, a_request(), now=1.0)
-    assert digest.verify(request, secret_of, now=1.0).outcome is Outcome.WRONG
+    assert digest.verify(request, secret_of, source=HOST, now=1.0).outcome is Outcome.WRONG
     assert len(digest) == 0
+
+
+class Secrets:
+    """Hashed beforehand, as a server's are."""
+
+    def __init__(self) -> None:
+        self.alice = secret_of("alice", Algorithm.SHA_256)
+
+    def get(self, username: str, algorithm: Algorithm) -> str | None:
+        return self.alice if username == "alice" else None
 
 
 def test_the_same_hashing_for_known_and_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,15 +284,15 @@ def test_the_same_hashing_for_known_and_unknown(monkeypatch: pytest.MonkeyPatch)
         hashed.append(len(data))
         return original(self, data)
 
+    table = Secrets()
     work = []
     for user in ("alice", "nobod"):
         digest = server()
         request = answered(digest, user, "wrong", a_request(), now=1.0)
-        secret = secret_of("alice", Algorithm.SHA_256)
         with monkeypatch.context() as patch:
             patch.setattr(Algorithm, "hash", counting)
             hashed.clear()
-            digest.verify(request, lambda name, _: secret if name == "alice" else None, now=1.0)  # noqa: B023
+            digest.verify(request, table.get, source=HOST, now=1.0)
         work.append(list(hashed))
     assert work[0] == work[1]
 
@@ -291,15 +304,16 @@ def test_a_replay_is_refused_and_counting_up_is_not() -> None:
     first, second = a_request(), a_request()
     client.dress(first)
     client.dress(second)
-    assert digest.verify(first, secret_of, now=2.0).outcome is Outcome.RIGHT
-    assert digest.verify(first, secret_of, now=2.0).outcome is Outcome.STALE
-    assert digest.verify(second, secret_of, now=2.0).outcome is Outcome.RIGHT
-    assert digest.verify(first, secret_of, now=2.0).outcome is Outcome.STALE
+    assert digest.verify(first, secret_of, source=HOST, now=2.0).outcome is Outcome.RIGHT
+    assert digest.verify(first, secret_of, source=HOST, now=2.0).outcome is Outcome.STALE
+    assert digest.verify(second, secret_of, source=HOST, now=2.0).outcome is Outcome.RIGHT
+    assert digest.verify(first, secret_of, source=HOST, now=2.0).outcome is Outcome.STALE
 
 
 def test_without_counts_a_nonce_is_good_once() -> None:
     digest = server(algorithms=[Algorithm.MD5])
-    nonce = read_challenges(challenge_of(digest, now=1.0))[0].nonce
+    fields = digest.challenges(source=HOST, now=1.0)
+    nonce = read_challenges(challenged(fields[0][1]))[0].nonce
     ha1 = secret_of("alice", Algorithm.MD5)
     assert ha1 is not None
     request = a_request()
@@ -309,21 +323,35 @@ def test_without_counts_a_nonce_is_good_once() -> None:
         'Digest username="alice", realm="callreel, \\"ours\\"", '
         f'nonce="{nonce}", uri="sip:42@example.com", response="{response.upper()}"',
     )
-    assert digest.verify(request, secret_of, now=1.0).outcome is Outcome.RIGHT
-    assert digest.verify(request, secret_of, now=1.0).outcome is Outcome.STALE
+    assert digest.verify(request, secret_of, source=HOST, now=1.0).outcome is Outcome.RIGHT
+    assert digest.verify(request, secret_of, source=HOST, now=1.0).outcome is Outcome.STALE
+    # Nor with a count, from then on.
+    client = DigestClient(Credentials("alice", PASSWORDS["alice"]), CountingIds())
+    client.receive(challenged(fields[0][1]))
+    counted = a_request()
+    client.dress(counted)
+    assert digest.verify(counted, secret_of, source=HOST, now=1.0).outcome is Outcome.STALE
 
 
 def test_too_old_of_another_process_or_forged() -> None:
     digest = server(lifetime_seconds=60)
     request = answered(digest, "alice", PASSWORDS["alice"], a_request(), now=100.0)
-    assert digest.verify(request, secret_of, now=161.0).outcome is Outcome.STALE
-    assert digest.verify(request, secret_of, now=159.0).outcome is Outcome.RIGHT
+    assert digest.verify(request, secret_of, source=HOST, now=161.0).outcome is Outcome.STALE
+    assert digest.verify(request, secret_of, source=HOST, now=159.0).outcome is Outcome.RIGHT
     other = DigestServer(realm=REALM, key=b"another")
     request = answered(other, "alice", PASSWORDS["alice"], a_request(), now=100.0)
-    assert digest.verify(request, secret_of, now=100.0).outcome is Outcome.STALE
-    # Who does not know the password learns nothing of the nonce, however old.
+    assert digest.verify(request, secret_of, source=HOST, now=100.0).outcome is Outcome.STALE
+    # With a nonce that is not good, right and wrong are answered alike: no guessing with one.
     request = answered(other, "alice", "wrong", a_request(), now=100.0)
-    assert digest.verify(request, secret_of, now=900.0).outcome is Outcome.WRONG
+    assert digest.verify(request, secret_of, source=HOST, now=100.0).outcome is Outcome.STALE
+
+
+def test_a_nonce_is_good_for_the_source_that_it_was_sent_to() -> None:
+    digest = server()
+    request = answered(digest, "alice", PASSWORDS["alice"], a_request(), now=1.0)
+    elsewhere = digest.verify(request, secret_of, source="192.0.2.8", now=1.0)
+    assert elsewhere.outcome is Outcome.STALE
+    assert digest.verify(request, secret_of, source=HOST, now=1.0).outcome is Outcome.RIGHT
 
 
 def test_credentials_for_another_number_or_method_or_body() -> None:
@@ -332,21 +360,24 @@ def test_credentials_for_another_number_or_method_or_body() -> None:
         request = answered(digest, "alice", PASSWORDS["alice"], a_request(), now=1.0)
         altered = a_request(uri, method)
         altered.headers.add("Authorization", request.headers["Authorization"])
-        assert digest.verify(altered, secret_of, now=1.0).outcome is Outcome.WRONG
+        assert digest.verify(altered, secret_of, source=HOST, now=1.0).outcome is Outcome.WRONG
     # A proxy in front of us may change the host.
     request = answered(digest, "alice", PASSWORDS["alice"], a_request(), now=1.0)
     request.uri = URI.parse("sip:42@10.0.0.1:5070;transport=tcp")
-    assert digest.verify(request, secret_of, now=1.0).outcome is Outcome.RIGHT
+    assert digest.verify(request, secret_of, source=HOST, now=1.0).outcome is Outcome.RIGHT
     # auth-int is not offered, but known; then the body counts.
     for spoilt, outcome in ((True, Outcome.WRONG), (False, Outcome.RIGHT)):
         client = DigestClient(Credentials("alice", PASSWORDS["alice"]), CountingIds())
-        offered = [value.replace('"auth"', '"auth-int"') for _, value in digest.challenges(now=1.0)]
+        offered = [
+            value.replace('"auth"', '"auth-int"')
+            for _, value in digest.challenges(source=HOST, now=1.0)
+        ]
         client.receive(challenged(*offered))
         request = a_request()
         client.dress(request)
         if spoilt:
             request.body = b"v=1\r\n"
-        assert digest.verify(request, secret_of, now=1.0).outcome is outcome
+        assert digest.verify(request, secret_of, source=HOST, now=1.0).outcome is outcome
 
 
 @pytest.mark.parametrize(
@@ -363,7 +394,7 @@ def test_credentials_that_cannot_be_read(text: str) -> None:
     request = a_request()
     request.headers.add("Authorization", text)
     with pytest.raises(PeerError, match="Authorization"):
-        server().verify(request, secret_of, now=1.0)
+        server().verify(request, secret_of, source=HOST, now=1.0)
 
 
 def test_memory_is_bounded_and_what_is_forgotten_is_refused() -> None:
@@ -374,16 +405,16 @@ def test_memory_is_bounded_and_what_is_forgotten_is_refused() -> None:
             digest, "alice", PASSWORDS["alice"], a_request(), now=10.0 + number / 100
         )
         requests.append(request)
-        assert digest.verify(request, secret_of, now=11.0).outcome is Outcome.RIGHT
+        assert digest.verify(request, secret_of, source=HOST, now=11.0).outcome is Outcome.RIGHT
         assert len(digest) <= 8
     for request in requests:
-        assert digest.verify(request, secret_of, now=11.0).outcome is Outcome.STALE
+        assert digest.verify(request, secret_of, source=HOST, now=11.0).outcome is Outcome.STALE
 
 
 def test_challenges_cost_no_memory() -> None:
     digest = server()
     for _ in range(1000):
-        digest.challenges(now=1.0)
+        digest.challenges(source=HOST, now=1.0)
     assert len(digest) == 0
 
 
@@ -395,7 +426,9 @@ def test_challenges_cost_no_memory() -> None:
 def test_any_name_and_password(name: str, password: str, algorithm: Algorithm) -> None:
     digest = server(algorithms=[algorithm])
     request = answered(digest, name, password, a_request(), now=1.0)
-    verdict = digest.verify(request, lambda n, a: hash_a1(a, n, REALM, password), now=1.0)
+    verdict = digest.verify(
+        request, lambda n, a: hash_a1(a, n, REALM, password), source=HOST, now=1.0
+    )
     assert (verdict.outcome, verdict.username) == (Outcome.RIGHT, name)
 
 
@@ -404,6 +437,8 @@ def test_hostile_credentials_raise_peer_errors_only(text: str) -> None:
     request = a_request()
     request.headers.add("Authorization", f'Digest realm="callreel, \\"ours\\"", {text}')
     try:
-        assert server().verify(request, secret_of, now=1.0).outcome is not Outcome.RIGHT
+        assert (
+            server().verify(request, secret_of, source=HOST, now=1.0).outcome is not Outcome.RIGHT
+        )
     except PeerError:
         return

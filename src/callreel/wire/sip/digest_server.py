@@ -3,6 +3,9 @@
 A nonce carries the time it was made at and a MAC, so nothing is kept of a challenge: a flood of
 requests costs no memory. What is kept, within a bound, is how often a nonce was used with success:
 a request heard on the wire and sent again is refused.
+
+A nonce is good for the source that it was sent to. So whoever presents one that is good has
+received it: nobody can guess passwords, or fail on purpose, in another's name.
 """
 
 from __future__ import annotations
@@ -47,7 +50,9 @@ class Outcome(enum.Enum):
     WRONG = "wrong"
     """They are wrong, or of nobody we know: challenge, and count it against the source."""
     STALE = "stale"
-    """They are right, but the nonce is too old, unknown or used up: challenge with ``stale``."""
+    """The nonce is too old, not for this source, or used up: challenge with ``stale``. That says
+    nothing of the credentials, but where the nonce was used up, which takes the right ones.
+    """
     RIGHT = "right"
     """They are right."""
 
@@ -78,12 +83,11 @@ class DigestServer:
         lifetime_seconds: float = NONCE_LIFETIME_SECONDS,
         max_nonces: int = MAX_NONCES,
     ) -> None:
-        assert algorithms
-        assert not any(one.is_session for one in algorithms)
         self.realm = realm
         """The realm, which users see and HA1s are made for."""
         self._key = key
-        self._algorithms = tuple(sorted(algorithms, key=lambda one: -one.strength))
+        self.algorithms = algorithms
+        """The algorithms offered, none of them ``-sess``. They may change while nonces are out."""
         self._lifetime_ms = round(lifetime_seconds * 1000)
         self._max_nonces = max_nonces
         self._serial = 0
@@ -97,18 +101,18 @@ class DigestServer:
         """Nonces that are remembered."""
         return len(self._used)
 
-    def challenges(self, *, now: float, stale: bool = False) -> list[tuple[str, str]]:
-        """The header fields of a 401: one an algorithm, each with a nonce of its own."""
+    def challenges(self, *, source: str, now: float, stale: bool = False) -> list[tuple[str, str]]:
+        """The header fields of a 401 to ``source``: one an algorithm, each with its own nonce."""
         fields: list[tuple[str, str]] = []
-        for algorithm in self._algorithms:
-            parameters = {"realm": self.realm, "nonce": self._new_nonce(now)}
+        for algorithm in sorted(self.algorithms, key=lambda one: -one.strength):
+            parameters = {"realm": self.realm, "nonce": self._new_nonce(source, now)}
             if stale:
                 parameters["stale"] = "true"
             parameters |= {"algorithm": algorithm.value, "qop": "auth"}
             fields.append(("WWW-Authenticate", AuthValue("Digest", parameters).serialize(_BARE)))
         return fields
 
-    def verify(self, request: Request, secret_of: SecretOf, *, now: float) -> Verdict:
+    def verify(self, request: Request, secret_of: SecretOf, *, source: str, now: float) -> Verdict:
         """Judge the credentials in ``request``. Raises PeerError (400) if they cannot be read.
 
         The work is the same whether the user exists or not, and the secrets are compared in
@@ -121,9 +125,12 @@ class DigestServer:
         algorithm = Algorithm.named(given.get("algorithm"))
         if len(username) > MAX_USERNAME_CHARACTERS:
             raise PeerError("Authorization: user name is too long")
-        if algorithm is None or algorithm.base not in self._algorithms:
+        if algorithm is None or algorithm.base not in self.algorithms:
             return Verdict(Outcome.WRONG, username)
         exchange = _exchange(given, algorithm, request)
+        stamp = self._stamp(exchange.nonce, source)
+        if stamp is None or stamp[0] <= self._oldest_ms(now):
+            return Verdict(Outcome.STALE, username)
         secret = secret_of(username, algorithm.base)
         nobody = algorithm.hash(self._key + _MISSING_USER + username.encode("utf-8", "replace"))
         expected = exchange.response(nobody if secret is None else secret)
@@ -132,7 +139,7 @@ class DigestServer:
         if not is_right or secret is None or not _is_for(exchange.uri, request.uri):
             return Verdict(Outcome.WRONG, username)
         count = int(exchange.nonce_count, 16) if exchange.qop is not None else None
-        fresh = self._take(exchange.nonce, count, now)
+        fresh = self._take(stamp, count, now)
         return Verdict(Outcome.RIGHT if fresh else Outcome.STALE, username)
 
     def _credentials(self, request: Request) -> dict[str, str] | None:
@@ -150,42 +157,42 @@ class DigestServer:
 
     # Nonces
 
-    def _new_nonce(self, now: float) -> str:
+    def _new_nonce(self, source: str, now: float) -> str:
         # The serial number makes nonces of one instant differ: counts are kept for each.
         self._serial += 1
         stamp = _STAMP.pack(max(0, int(now * 1000)), self._serial)
-        return base64.urlsafe_b64encode(stamp + self._mac(stamp)).decode()
+        return base64.urlsafe_b64encode(stamp + self._mac(stamp, source)).decode()
 
-    def _stamp(self, nonce: str) -> tuple[int, int] | None:
+    def _stamp(self, nonce: str, source: str) -> tuple[int, int] | None:
         """When a nonce was made (ms) and its serial number; None if it is none of ours."""
         try:
             raw = base64.b64decode(nonce, altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             return None
         stamp, mac = raw[: _STAMP.size], raw[_STAMP.size :]
-        if len(stamp) != _STAMP.size or not hmac.compare_digest(mac, self._mac(stamp)):
+        if len(stamp) != _STAMP.size or not hmac.compare_digest(mac, self._mac(stamp, source)):
             return None
         made_ms, serial = _STAMP.unpack(stamp)
         return made_ms, serial
 
-    def _mac(self, stamp: bytes) -> bytes:
-        text = stamp + self.realm.encode()
+    def _mac(self, stamp: bytes, source: str) -> bytes:
+        text = stamp + f"{len(source)}:{source}{self.realm}".encode("utf-8", "replace")
         return hmac.digest(self._key, text, hashlib.sha256)[:_MAC_BYTES]
 
-    def _take(self, nonce: str, count: int | None, now: float) -> bool:
-        """Use a nonce once more. False if it is not ours, too old, or so used before.
+    def _oldest_ms(self, now: float) -> int:
+        """Nonces made then or before are too old."""
+        return int(now * 1000) - self._lifetime_ms
+
+    def _take(self, stamp: tuple[int, int], count: int | None, now: float) -> bool:
+        """Use a nonce once more. False if it was used so before, or may have been.
 
         Without a count (RFC 2069) it can be used once.
         """
-        stamp = self._stamp(nonce)
-        oldest_ms = int(now * 1000) - self._lifetime_ms
-        if stamp is None or stamp[0] <= oldest_ms:
-            return False
         last = self._used.get(stamp)
         if last is None:
             if stamp <= self._forgotten or count == 0:
                 return False
-            self._make_room(oldest_ms)
+            self._make_room(self._oldest_ms(now))
         elif count is None or count <= last:
             return False
         # A nonce that was used without counting is used up for good.
