@@ -108,6 +108,13 @@ sessions = Table(
     Column("state", Text, nullable=False),  # signalling's own, JSON
 )
 
+registrations = Table(
+    "registrations",
+    metadata,
+    Column("user_name", Text, primary_key=True),
+    Column("state", Text, nullable=False),  # signalling's own, JSON
+)
+
 recordings = Table(
     "recordings",
     metadata,
