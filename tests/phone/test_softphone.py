@@ -207,6 +207,7 @@ async def test_hold_and_back(phones: Phones, tmp_path: Path, holder: str) -> Non
     await phone.hang_up(call)
     await asyncio.wait_for(other.ended.wait(), 2)
     assert [event.kind for event in other.events][-3:] == ["held", "unheld", "ended"]
+    assert [event.kind for event in call.events][-3:] == ["holding", "resumed", "ended"]
     for name, hz in (("a", 880), ("b", 440)):
         (first, second) = spans(tmp_path / f"{name}.wav", hz)
         assert abs(second[0] - first[1] - 0.5) < 0.1

@@ -136,9 +136,8 @@ class CallSummary:
         return self.answered and self.ended_by in (Ending.US, Ending.PEER)
 
     def to_dict(self) -> dict[str, Any]:
-        """As a JSON object, the media's figures among the others."""
-        fields = dataclasses.asdict(self)
-        return {**fields, **(fields.pop("media") or {})} | {"media": self.media is not None}
+        """As a JSON object."""
+        return dataclasses.asdict(self)
 
     def lines(self) -> list[str]:
         """For a reader."""

@@ -687,10 +687,11 @@ class Phone:
     def _changed(self, call: PhoneCall, agreed: Agreed) -> None:
         """What was agreed upon anew takes effect."""
         self._aim(call, agreed)
-        held = agreed.held and not call.is_holding
-        if held != call.is_held:
-            call.is_held = held
-            self._tell(call, EventKind.HELD if held else EventKind.UNHELD)
+        if self._negotiation(call).direction is not Direction.SENDRECV:
+            return  # on hold by us: the peer's direction only follows from ours
+        if agreed.held != call.is_held:
+            call.is_held = agreed.held
+            self._tell(call, EventKind.HELD if agreed.held else EventKind.UNHELD)
 
     def _aim(self, call: PhoneCall, agreed: Agreed) -> None:
         assert call.media is not None
