@@ -18,7 +18,7 @@ import typer
 
 from callreel.base.errors import PeerError, UsageError
 from callreel.wire.sip.flow import Transport
-from callreel.wire.sip.values import URI
+from callreel.wire.sip.values import URI, printable
 
 if TYPE_CHECKING:  # at run time imported where used: `callreel serve` needs none of it
     from callreel.phone.call import CallEvent, PhoneCall, Talk
@@ -447,7 +447,8 @@ def _phone(
 def _say_to(as_json: bool) -> Any:
     def say(text: str) -> None:
         # What a program is to read goes to standard output alone.
-        print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
+        # Peers choose some of the words; a terminal obeys control characters.
+        print(printable(text), file=sys.stderr if as_json else sys.stdout, flush=True)
 
     return say
 

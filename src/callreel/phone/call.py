@@ -15,6 +15,9 @@ from callreel.phone.sender import FrameSource
 from callreel.phone.sources import CODECS, AudioSource
 from callreel.wire.sip.dialog import Dialog
 
+MAX_EVENTS = 10_000
+"""Of one call; a peer that goes on and on is noted no further."""
+
 
 class CallState(enum.StrEnum):
     """Where a call stands."""
@@ -229,7 +232,8 @@ class PhoneCall:
 
     def note(self, event: CallEvent) -> None:
         """Something happened; whoever waits for it is woken."""
-        self.events.append(event)
+        if len(self.events) < MAX_EVENTS or event.kind is EventKind.ENDED:
+            self.events.append(event)
         self._news.set()
         self._news = asyncio.Event()
 

@@ -49,6 +49,8 @@ logger = logging.getLogger("callreel.phone")
 
 MAX_REDIRECTS = 2
 MAX_CALLS = 256
+MAX_DIGITS = 1_000
+"""Kept of what a peer presses."""
 
 _SDP = "application/sdp"
 _LINGER_S = 0.5
@@ -352,7 +354,10 @@ class Phone:
 
     async def next_call(self) -> PhoneCall:
         """Wait for somebody to call; then :meth:`ring`, :meth:`answer` or :meth:`refuse`."""
-        return await self._waiting.get()
+        while True:
+            call = await self._waiting.get()
+            if call in self._pending:  # else the caller has given up meanwhile
+                return call
 
     def ring(self, call: PhoneCall, talk: Talk | None = None, *, early: bool = False) -> None:
         """Say that it rings; ``early``: with early media, if the peer made an offer."""
@@ -707,7 +712,8 @@ class Phone:
         call.media.begin(sending=sending)
 
     def _pressed(self, call: PhoneCall, digit: str) -> None:
-        call.digits += digit
+        if len(call.digits) < MAX_DIGITS:
+            call.digits += digit
         self._tell(call, EventKind.DIGIT, digit)
 
     def _tell(
