@@ -208,7 +208,7 @@ class Phone:
         answered. A REGISTER is given our Contact. Raises :class:`RequestFailed`.
         """
         flow = await self._agent.resolve(uri)
-        answered: set[tuple[str, str]] = set()
+        answered: list[tuple[str, str]] = []
         while True:
             series.cseq += 1
             request = self._agent.new_request(
@@ -290,7 +290,7 @@ class Phone:
         )
         request = first
         redirects = MAX_REDIRECTS if follow else 0
-        answered: set[tuple[str, str]] = set()
+        answered: list[tuple[str, str]] = []
         while True:
             call.signalling_host = flow.host
             request.set_body(offer, _SDP)
@@ -548,7 +548,7 @@ class Phone:
     ) -> Response:
         """A request in the dialog; a challenge is answered, a dialog that is gone ends the call."""
         assert call.dialog is not None
-        answered: set[tuple[str, str]] = set()
+        answered: list[tuple[str, str]] = []
         while True:
             credentials: list[tuple[str, str]] = []
             if self._authorizer is not None:
@@ -766,14 +766,14 @@ class Phone:
             ):
                 request.headers.add(name, value)
 
-    def _may_answer(self, response: Response, answered: set[tuple[str, str]]) -> bool:
+    def _may_answer(self, response: Response, answered: list[tuple[str, str]]) -> bool:
         """Whether a challenge can be answered; who asks again says that the answer was wrong."""
         if self._authorizer is None or response.code not in (401, 407):
             return False
         asked = self._authorizer.receive(response)
         again = any(one.stale or one.place not in answered for one in asked)
         again = again and len(answered) < _MAX_ANSWERS
-        answered.update(one.place for one in asked)
+        answered += [one.place for one in asked]
         return again
 
     # Session timers (RFC 4028)
