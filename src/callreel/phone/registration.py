@@ -108,4 +108,4 @@ class Registration:
 
 
 def _bounded(seconds: int) -> int:
-    return min(max(seconds, 2), _MAX_SECONDS)
+    return min(max(seconds, 1), _MAX_SECONDS)

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from callreel.base.clock import Clock
 from callreel.base.errors import PeerError, UsageError
@@ -26,9 +26,11 @@ from callreel.phone.call import (
     Talk,
 )
 from callreel.phone.call_media import CallMedia
+from callreel.phone.challenges import Attempts, Authorizer
 from callreel.phone.description import Agreed, Negotiation
 from callreel.phone.digits import parse_digits
 from callreel.phone.sender import Pacer
+from callreel.phone.session_timers import SessionTimers
 from callreel.phone.sources import AudioSource
 from callreel.signalling.transport import routed_host
 from callreel.signalling.user_agent import (
@@ -41,7 +43,7 @@ from callreel.signalling.user_agent import (
 from callreel.wire.sdp import Direction
 from callreel.wire.sip.dialog import DialogId
 from callreel.wire.sip.flow import Flow, Transport
-from callreel.wire.sip.message import REASON_PHRASES, Message, Request, Response
+from callreel.wire.sip.message import REASON_PHRASES, Message, Response
 from callreel.wire.sip.session_timer import SessionTimer, agreed_timer, answer_timer
 from callreel.wire.sip.values import URI, Address, split_list
 
@@ -56,35 +58,8 @@ _SDP = "application/sdp"
 _LINGER_S = 0.5
 _GOODBYE_S = 5.0
 _MAX_GLARES = 4
-_MAX_ANSWERS = 3
 
 OnEvent = Callable[[PhoneCall, CallEvent], None]
-
-
-class Challenge(Protocol):
-    """One that an authorizer can answer."""
-
-    @property
-    def stale(self) -> bool:
-        """True if only the nonce was wrong."""
-        ...
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """What tells the challenges of several servers apart."""
-        ...
-
-
-class Authorizer(Protocol):
-    """Who answers challenges (RFC 3261 §22)."""
-
-    def receive(self, response: Response) -> Sequence[Challenge]:
-        """Take the challenges of a 401 or 407; returns those that can now be answered."""
-        ...
-
-    def headers(self, method: str, uri: str, body: bytes = b"") -> list[tuple[str, str]]:
-        """The header fields for a request; none before the first challenge."""
-        ...
 
 
 @dataclasses.dataclass(slots=True)
@@ -142,8 +117,10 @@ class Phone:
         self._live: set[PhoneCall] = set()
         self._waiting: asyncio.Queue[PhoneCall] = asyncio.Queue()
         self._pending: dict[PhoneCall, _Pending] = {}
-        self._timers: dict[PhoneCall, list[asyncio.TimerHandle]] = {}
-        self._agreed_timers: dict[PhoneCall, SessionTimer] = {}
+        self._timers = SessionTimers(
+            refresh=lambda call: self._spawn(self._refresh(call)),
+            expire=lambda call: self._spawn(self._expire(call)),
+        )
         self._busy: set[PhoneCall] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsettled_until = 0.0
@@ -208,7 +185,7 @@ class Phone:
         answered. A REGISTER is given our Contact. Raises :class:`RequestFailed`.
         """
         flow = await self._agent.resolve(uri)
-        answered: list[tuple[str, str]] = []
+        attempts = Attempts(self._authorizer)
         while True:
             series.cseq += 1
             request = self._agent.new_request(
@@ -222,9 +199,9 @@ class Phone:
             )
             if method == "REGISTER":
                 request.headers.set("Contact", f"<{self._agent.contact(flow)}>")
-            self._authorize(request)
+            attempts.dress(request)
             response = await self._agent.request(request, flow)
-            if not self._may_answer(response, answered):
+            if not attempts.another(response):
                 return response
 
     # Calls that we make
@@ -290,11 +267,11 @@ class Phone:
         )
         request = first
         redirects = MAX_REDIRECTS if follow else 0
-        answered: list[tuple[str, str]] = []
+        attempts = Attempts(self._authorizer)
         while True:
             call.signalling_host = flow.host
             request.set_body(offer, _SDP)
-            self._authorize(request)
+            attempts.dress(request)
             try:
                 dialog, response = await self._agent.invite(
                     request,
@@ -303,7 +280,7 @@ class Phone:
                 )
                 break
             except RequestRefused as error:
-                if self._may_answer(error.response, answered):
+                if attempts.another(error.response):
                     target = request.uri
                 else:
                     found = _redirect(error.response) if redirects else None
@@ -523,7 +500,7 @@ class Phone:
                 self._busy.add(call)
                 try:
                     response = await self._within(
-                        call, "INVITE", negotiation.offer(), self._timer_wish(call)
+                        call, "INVITE", negotiation.offer(), self._timers.wish(call)
                     )
                 finally:
                     self._busy.discard(call)
@@ -548,12 +525,9 @@ class Phone:
     ) -> Response:
         """A request in the dialog; a challenge is answered, a dialog that is gone ends the call."""
         assert call.dialog is not None
-        answered: list[tuple[str, str]] = []
+        attempts = Attempts(self._authorizer)
         while True:
-            credentials: list[tuple[str, str]] = []
-            if self._authorizer is not None:
-                target = call.dialog.remote_target
-                credentials = self._authorizer.headers(method, target, body)
+            credentials = attempts.headers(method, call.dialog.remote_target, body)
             try:
                 response = await self._agent.request_in_dialog(
                     call.dialog,
@@ -565,7 +539,7 @@ class Phone:
             except RequestFailed as error:
                 await self._give_up(call, error.status, str(error))
                 raise
-            if self._may_answer(response, answered):
+            if attempts.another(response):
                 continue
             if response.code in (408, 481) and method != "BYE":
                 await self._give_up(call, response.code, response.phrase)
@@ -736,7 +710,7 @@ class Phone:
         call.ended_by, call.status, call.reason = by, status, reason
         call.ended_at = self._clock.monotonic()
         self._live.discard(call)
-        self._disarm(call)
+        self._timers.disarm(call)
         if call.dialog is not None:
             self._calls.pop(call.dialog.id, None)
         pending = self._pending.pop(call, None)
@@ -759,57 +733,19 @@ class Phone:
         if response.code >= 300 and response.code != 481:
             raise PeerError(f"BYE: {response.code} {response.phrase}", status=response.code)
 
-    def _authorize(self, request: Request) -> None:
-        if self._authorizer is not None:
-            for name, value in self._authorizer.headers(
-                request.method, str(request.uri), request.body
-            ):
-                request.headers.add(name, value)
-
-    def _may_answer(self, response: Response, answered: list[tuple[str, str]]) -> bool:
-        """Whether a challenge can be answered; who asks again says that the answer was wrong."""
-        if self._authorizer is None or response.code not in (401, 407):
-            return False
-        asked = self._authorizer.receive(response)
-        again = any(one.stale or one.place not in answered for one in asked)
-        again = again and len(answered) < _MAX_ANSWERS
-        answered += [one.place for one in asked]
-        return again
-
-    # Session timers (RFC 4028)
-
     def _arm(self, call: PhoneCall, timer: SessionTimer | None) -> None:
-        self._disarm(call)
-        if timer is None or call.state is CallState.ENDED:
-            return
-        later = asyncio.get_running_loop().call_later
-        expired = self._give_up, call, 408, "the session was not refreshed"
-        handles = [later(timer.expires_at(0.0), self._spawn, *expired)]
-        refresh_s = timer.refresh_at(0.0)
-        if refresh_s is not None:
-            handles.append(later(refresh_s, self._spawn, self._refresh, call))
-        self._timers[call] = handles
-        self._agreed_timers[call] = timer
+        if call.state is not CallState.ENDED:
+            self._timers.arm(call, timer)
 
-    def _disarm(self, call: PhoneCall) -> None:
-        self._agreed_timers.pop(call, None)
-        for handle in self._timers.pop(call, ()):
-            handle.cancel()
-
-    def _timer_wish(self, call: PhoneCall) -> list[tuple[str, str]]:
-        """A re-INVITE keeps the timer as it is (§7.4)."""
-        timer = self._agreed_timers.get(call)
-        if timer is None:
-            return []
-        refresher = "uac" if timer.we_refresh else "uas"
-        return [("Session-Expires", f"{timer.interval_seconds};refresher={refresher}")]
+    async def _expire(self, call: PhoneCall) -> None:
+        await self._give_up(call, 408, "the session was not refreshed")
 
     async def _refresh(self, call: PhoneCall) -> None:
         with contextlib.suppress(PeerError):  # what is not refreshed expires
             await self._reoffer(call, self._negotiation(call).direction)
 
-    def _spawn(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: object) -> None:
-        task = asyncio.create_task(work(*arguments))
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
