@@ -1,70 +1,55 @@
-"""Challenges are answered: by an INVITE, within a call, by a REGISTER; a wrong answer once only."""
+"""Credentials: for an INVITE, within a call, with a registrar; by phone and by program."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
 
 import pytest
 
 from callreel.base.errors import PeerError
 from callreel.phone.call import CallFailed
-from callreel.phone.registration import Registration
-from callreel.server.system import RandomIds
 from callreel.signalling.user_agent import IncomingRequest
-from callreel.wire.sip.message import Response
+from callreel.wire.sip.digest import Algorithm, hash_a1
+from callreel.wire.sip.digest_client import Credentials
+from callreel.wire.sip.digest_server import DigestServer, Outcome
 from tests.phone.phones import Phones
 from tests.phone.raw import SDP, RawPeer, sdp
 
-
-@dataclass(frozen=True)
-class Asked:
-    place: tuple[str, str]
-    stale: bool
-
-
-class Tokens:
-    """Answers a challenge with the token that it names, or with a wrong one."""
-
-    def __init__(self, *, right: bool = True) -> None:
-        self._right = right
-        self._token = ""
-
-    def receive(self, response: Response) -> Sequence[Asked]:
-        challenge = response.headers.get("Proxy-Authenticate")
-        if challenge is None:
-            return []
-        self._token = challenge.partition("token=")[2]
-        return [Asked(("Proxy-Authorization", "here"), "stale" in challenge)]
-
-    def headers(self, method: str, uri: str, body: bytes = b"") -> list[tuple[str, str]]:
-        if not self._token:
-            return []
-        token = self._token if self._right else "wrong"
-        return [("Proxy-Authorization", f"Token {token} {method} {uri}")]
+RIGHT, WRONG = Credentials("100", "open sesame"), Credentials("100", "sesame")
 
 
 class Guard:
-    """Lets through what bears the token in force; ``stale_after`` requests it gives a new one."""
+    """Lets in who knows the password of 100; to the methods in ``stale`` each nonce is too old
+    once."""
 
-    def __init__(self, *, stale_after: int = 1000) -> None:
-        self.left = stale_after
-        self.token = 1
+    def __init__(self, *stale: str) -> None:
+        self._server = DigestServer(realm="here", key=b"k" * 32)
+        self._stale = set(stale)
+
+    @staticmethod
+    def _secret(user: str, algorithm: Algorithm) -> str | None:
+        return hash_a1(algorithm, "100", "here", "open sesame") if user == "100" else None
 
     async def check(self, incoming: IncomingRequest) -> None:
-        request = incoming.request
-        given = request.headers.get("Proxy-Authorization") or ""
-        good = given == f"Token {self.token} {request.method} {request.uri}"
-        self.left -= good
-        if self.left < 0:
-            self.left, self.token, good = 1000, self.token + 1, False
-        if not good:
-            stale = "stale " if given else ""
-            challenge = f"Token {stale}token={self.token}"
-            incoming.respond(407, headers=[("Proxy-Authenticate", challenge)])
+        request, source, now = incoming.request, incoming.flow.host, time.monotonic()
+        outcome = self._server.verify(request, self._secret, source=source, now=now).outcome
+        if outcome is Outcome.RIGHT and request.method in self._stale:
+            self._stale.discard(request.method)
+            outcome = Outcome.STALE
+        if outcome is not Outcome.RIGHT:
+            stale = outcome is Outcome.STALE
+            headers = self._server.challenges(source=source, now=now, stale=stale)
+            incoming.respond(401, headers=headers)
         elif request.method == "INVITE":
             incoming.respond(200, body=sdp(), content_type=SDP)
             await incoming.acknowledged()
+        elif request.method == "REGISTER":
+            incoming.respond(200, headers=[("Expires", request.headers.get("Expires") or "")])
         else:
             incoming.respond(200)
 
@@ -79,69 +64,106 @@ async def peer() -> AsyncIterator[RawPeer]:
 
 async def test_an_invite_is_sent_again_with_the_answer(peer: RawPeer, phones: Phones) -> None:
     peer.on["INVITE"] = Guard().check
-    phone = await phones.make(authorizer=Tokens())
-    await phone.call(peer.uri)
+    phone = await phones.make(credentials=RIGHT)
+    call = await phone.call(peer.uri)
     first, second = (one.request for one in peer.seen)
     assert second.cseq.sequence == first.cseq.sequence + 1
     assert second.call_id == first.call_id
     assert second.headers["From"] == first.headers["From"]
     assert second.body == first.body
     assert second.top_via.branch != first.top_via.branch
+    assert call.is_answered
+    await phone.call(peer.uri)  # the nonce is still good: no third challenge
+    assert len(peer.seen) == 3
 
 
-async def test_a_wrong_answer_is_given_once(peer: RawPeer, phones: Phones) -> None:
-    async def refuse(incoming: IncomingRequest) -> None:
-        incoming.respond(407, headers=[("Proxy-Authenticate", "Token token=1")])
-
-    peer.on["INVITE"] = refuse
-    phone = await phones.make(authorizer=Tokens(right=False))
-    with pytest.raises(CallFailed) as caught:
-        await phone.call(peer.uri)
-    assert caught.value.status == 407
-    assert len(peer.seen) == 2
-
-
-async def test_who_calls_everything_stale_is_not_asked_for_ever(
-    peer: RawPeer, phones: Phones
-) -> None:
-    async def refuse(incoming: IncomingRequest) -> None:
-        incoming.respond(407, headers=[("Proxy-Authenticate", "Token stale token=1")])
-
-    peer.on["INVITE"] = refuse
-    phone = await phones.make(authorizer=Tokens())
-    with pytest.raises(CallFailed):
-        await phone.call(peer.uri)
-    assert len(peer.seen) < 8
-
-
-async def test_without_an_authorizer_a_challenge_is_a_refusal(
-    peer: RawPeer, phones: Phones
+@pytest.mark.parametrize(("credentials", "tries"), [(WRONG, 2), (None, 1)])
+async def test_a_wrong_answer_is_given_once(
+    peer: RawPeer, phones: Phones, credentials: Credentials | None, tries: int
 ) -> None:
     peer.on["INVITE"] = Guard().check
-    phone = await phones.make()
+    phone = await phones.make(credentials=credentials)
     with pytest.raises(CallFailed) as caught:
         await phone.call(peer.uri)
-    assert caught.value.status == 407
+    assert caught.value.status == 401
+    assert len(peer.seen) == tries
 
 
 async def test_within_a_call(peer: RawPeer, phones: Phones) -> None:
-    guard = Guard(stale_after=1)  # the INVITE's token is no longer good for the BYE
-    peer.on["INVITE"] = peer.on["BYE"] = guard.check
-    phone = await phones.make(authorizer=Tokens())
+    peer.on["INVITE"] = peer.on["BYE"] = Guard("BYE").check
+    phone = await phones.make(credentials=RIGHT)
     call = await phone.call(peer.uri)
+    await phone.hold(call)
     await phone.hang_up(call)
-    assert [one.request.method for one in peer.seen] == ["INVITE", "INVITE", "BYE", "BYE"]
-    assert guard.token == 2
+    assert [one.request.method for one in peer.seen] == ["INVITE", "INVITE", "INVITE", "BYE", "BYE"]
     assert phone.summary(call).in_order
 
 
-async def test_a_registration(peer: RawPeer, phones: Phones) -> None:
+async def test_after_a_redirection(peer: RawPeer, phones: Phones) -> None:
+    peer.on["INVITE"] = Guard().check
+    phone = await phones.make(credentials=RIGHT)
+
+    async def send_on(incoming: IncomingRequest) -> None:
+        incoming.respond(302, headers=[("Contact", f"<sip:other@127.0.0.1:9>;q=0.1, <{peer.uri}>")])
+
+    other = RawPeer()
+    await other.start()
+    other.on["INVITE"] = send_on
+    try:
+        await phone.call(other.uri, follow=True)
+    finally:
+        await other.agent.close()
+    assert [one.request.cseq.sequence for one in peer.seen] == [2, 3]
+
+
+async def test_a_registration_is_taken_back_at_the_end(peer: RawPeer, phones: Phones) -> None:
     peer.on["REGISTER"] = Guard().check
-    phone = await phones.make(authorizer=Tokens())
-    ours = Registration(phone, f"sip:127.0.0.1:{peer.port}", user="p", ids=RandomIds())
-    await ours.start()
-    await ours.stop()
-    assert [one.request.cseq.sequence for one in peer.seen] == [1, 2, 3]
-    unknown = await phones.make()
-    with pytest.raises(PeerError, match="407"):
-        await Registration(unknown, f"sip:127.0.0.1:{peer.port}", user="p", ids=RandomIds()).start()
+    phone = await phones.make(credentials=RIGHT, user="100")
+    await phone.register(f"sip:127.0.0.1:{peer.port}", "sip:100@example.com")
+    await phone.close()
+    requests = [one.request for one in peer.seen]
+    assert [one.headers.get("Expires") for one in requests] == ["600", "600", "0"]
+    assert str(requests[0].to_address.uri) == "sip:100@example.com"
+    assert str(requests[0].contact_uri) == phone.uri()
+
+
+async def test_a_registration_that_is_refused(peer: RawPeer, phones: Phones) -> None:
+    peer.on["REGISTER"] = Guard().check
+    for credentials in (WRONG, None):
+        phone = await phones.make(credentials=credentials, user="100")
+        with pytest.raises(PeerError, match="401"):
+            await phone.register(f"sip:127.0.0.1:{peer.port}", "sip:100@example.com")
+
+
+def program(*options: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "CALLREEL_PHONE_PASSWORD": "open sesame"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "callreel", "phone", *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+async def test_the_programs(peer: RawPeer) -> None:
+    guard = Guard()
+    peer.on["INVITE"] = peer.on["REGISTER"] = peer.on["BYE"] = guard.check
+    registrar = f"sip:100@127.0.0.1:{peer.port}"
+    options = ("--listen", "127.0.0.1:0", "--json", "--register", registrar)
+    answering = program("answer", *options)
+    calling = program("call", peer.uri, "--user", "100", "--for", "0.2", "--json")
+    try:
+        invite = await peer.saw("INVITE", 2)
+        assert str(invite.request.from_address.uri) == registrar
+        await peer.saw("REGISTER", 2)
+        await peer.saw("BYE")
+        answering.terminate()
+        await peer.saw("REGISTER", 3)
+    finally:
+        said, _ = calling.communicate(timeout=10)
+        answering.communicate(timeout=10)
+    assert (calling.returncode, answering.returncode) == (0, 0)
+    assert json.loads(said)["answered"]
+    register = (await peer.saw("REGISTER")).request
+    assert str(register.uri) == f"sip:127.0.0.1:{peer.port}"
+    assert str(register.to_address.uri) == registrar

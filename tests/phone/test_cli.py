@@ -164,6 +164,8 @@ def test_two_calls_at_once_and_their_files(programs: Programs, tmp_path: Path) -
         ("call", "sip:127.0.0.1:9", "--resume-at", "3"),
         ("call", "sip:127.0.0.1:9", "--for", "-1"),
         ("call", "sip:127.0.0.1:9", "--record", "/nowhere/at/all.wav"),
+        ("call", "sip:127.0.0.1:9", "--password", "p"),
+        ("call", "sip:127.0.0.1:9", "--user", "a@b"),
         ("answer", "--listen", "nowhere"),
         ("answer", "--status", "200"),
         ("answer", "--status", "486", "--redirect", "sip:x@127.0.0.1"),

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import ipaddress
 import json
+import re
 import signal
 import sys
 from collections.abc import Coroutine
@@ -27,6 +28,8 @@ if TYPE_CHECKING:  # at run time imported where used: `callreel serve` needs non
 DEFAULT_LISTEN = "127.0.0.1:5070"
 MOST_SECONDS = 86_400.0
 
+_USER = re.compile(r"[A-Za-z0-9_.!~*'()+-]{1,128}")
+
 Play = Annotated[
     str, typer.Option(metavar="FILE|tone:HZ|silence", help="What is said; a file once, a tone on.")
 ]
@@ -39,6 +42,16 @@ For = Annotated[
 ]
 Codec = Annotated[
     str, typer.Option(metavar="NAMES", help="PCMU, PCMA or both, the preferred first.")
+]
+User = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Our name, and that for digest authentication.")
+]
+Password = Annotated[
+    str | None,
+    typer.Option(
+        envvar="CALLREEL_PHONE_PASSWORD",
+        help="The password for it; on the command line others can read it.",
+    ),
 ]
 Digits = Annotated[
     str | None,
@@ -80,6 +93,8 @@ def call(
     from_: Annotated[
         str | None, typer.Option("--from", metavar="URI", help="The caller's address.")
     ] = None,
+    user: User = None,
+    password: Password = None,
     ring_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Give up if not answered by then.")
     ] = 60.0,
@@ -102,13 +117,16 @@ def call(
     target = _uri(uri)
     if from_ is not None:
         _uri(from_)
+    elif user is not None:
+        from_ = _aor(user, target)
+    login = _login(user, password)
     talk = _talk(play, record, codec, early_media=early_media)
     script = _script(for_, digits, hold_at, resume_at)
     chosen = None if transport is None else _transport(transport)
     _check_seconds("--ring-timeout", ring_timeout)
 
     async def run() -> bool:
-        phone = _phone(talk, as_json, host=_host_towards(target))
+        phone = _phone(talk, as_json, login, host=_host_towards(target))
         stop = _stop_event()
         await phone.start()
         try:
@@ -148,6 +166,8 @@ def answer(
         str | None,
         typer.Option(metavar="URI", help="Register there, such as sip:pbx.example.com."),
     ] = None,
+    user: User = None,
+    password: Password = None,
     digits: Digits = None,
     hold_at: HoldAt = None,
     resume_at: ResumeAt = None,
@@ -170,32 +190,26 @@ def answer(
         raise UsageError(f"--status {status}: a status that refuses is from 400 to 699")
     if redirect is not None:
         _uri(redirect)
+    registrar = None if register is None else _uri(register)
+    login = _login(user or (registrar and registrar.user) or None, password)
     if status is not None and redirect is not None:
         raise UsageError("--status and --redirect exclude each other")
     how = _Answering(talk, script, after, early, status, redirect, 1 if once else calls)
 
     async def run() -> bool:
-        from callreel.phone.registration import Registration
-        from callreel.server.system import RandomIds
-
         say = _say_to(as_json)
-        phone = _phone(talk, as_json, host=host, port=port, takes_calls=True)
+        phone = _phone(talk, as_json, login, host=host, port=port, takes_calls=True)
         stop = _stop_event()
         await phone.start()
-        registration: Registration | None = None
         try:
             for one in phone.addresses:
                 say(f"listening on {phone.uri(one)} ({one})")
-            if register is not None:
-                user = _uri(register).user or "phone"
-                registration = Registration(phone, register, user=user, ids=RandomIds(), say=say)
-                granted = await registration.start()
-                say(f"registered as {registration.aor} for {granted} s")
+            if registrar is not None:
+                aor = _aor(login.name, registrar)
+                await phone.register(_without_user(registrar), aor)
+                say(f"registered as {aor}")
             return await _answer(phone, how, stop)
         finally:
-            if registration is not None:
-                with contextlib.suppress(PeerError):
-                    await registration.stop()
             await phone.close()
 
     _finish(run())
@@ -385,6 +399,31 @@ def _uri(text: str) -> URI:
     return uri
 
 
+@dataclass(frozen=True, slots=True)
+class _Login:
+    name: str
+    password: str | None
+
+
+def _login(user: str | None, password: str | None) -> _Login:
+    if password is not None and user is None:
+        raise UsageError("--password needs a --user")
+    if user is not None and not _USER.fullmatch(user):
+        raise UsageError(f"--user {user!r}: a name is of letters, digits and - _ . + ~ *")
+    return _Login(user or "phone", password)
+
+
+def _aor(user: str, at: URI) -> str:
+    """Our address of record at a host."""
+    port = "" if at.port is None else f":{at.port}"
+    return f"sip:{user}@{at.host}{port}"
+
+
+def _without_user(uri: URI) -> str:
+    """The URI of a registrar names no user (RFC 3261 §10.2)."""
+    return f"sip:{str(uri).removeprefix('sip:').rpartition('@')[2]}"
+
+
 def _listen(text: str) -> tuple[str, int]:
     try:
         uri = URI.parse(f"sip:{text}")
@@ -409,11 +448,12 @@ def _host_towards(target: URI) -> str:
 
 
 def _phone(
-    talk: Talk, as_json: bool, *, host: str, port: int = 0, takes_calls: bool = False
+    talk: Talk, as_json: bool, login: _Login, *, host: str, port: int = 0, takes_calls: bool = False
 ) -> Phone:
     from callreel.phone.call import EventKind
     from callreel.phone.softphone import Phone
     from callreel.server.system import RandomIds, SystemClock
+    from callreel.wire.sip.digest_client import Credentials
 
     clock = SystemClock()
     began = clock.monotonic()
@@ -437,6 +477,8 @@ def _phone(
         ids=RandomIds(),
         host=host,
         port=port,
+        user=login.name,
+        credentials=None if login.password is None else Credentials(login.name, login.password),
         takes_calls=takes_calls,
         on_event=on_event,
         host_token=_host_token(),

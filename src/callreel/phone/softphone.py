@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -26,12 +24,13 @@ from callreel.phone.call import (
     Talk,
 )
 from callreel.phone.call_media import CallMedia
-from callreel.phone.challenges import Attempts, Authorizer
 from callreel.phone.description import Agreed, Negotiation
 from callreel.phone.digits import parse_digits
 from callreel.phone.sender import Pacer
 from callreel.phone.session_timers import SessionTimers
 from callreel.phone.sources import AudioSource
+from callreel.signalling.credentials import Credentialed, request_in_dialog_with_credentials
+from callreel.signalling.registration import Registration, RegistrationSettings
 from callreel.signalling.transport import routed_host
 from callreel.signalling.user_agent import (
     Cancelled,
@@ -42,12 +41,12 @@ from callreel.signalling.user_agent import (
 )
 from callreel.wire.sdp import Direction
 from callreel.wire.sip.dialog import DialogId
+from callreel.wire.sip.digest_client import Credentials, DigestClient
 from callreel.wire.sip.flow import Flow, Transport
 from callreel.wire.sip.message import REASON_PHRASES, Message, Response
+from callreel.wire.sip.registration import RegistrationState
 from callreel.wire.sip.session_timer import SessionTimer, agreed_timer, answer_timer
 from callreel.wire.sip.values import URI, Address, split_list
-
-logger = logging.getLogger("callreel.phone")
 
 MAX_REDIRECTS = 2
 MAX_CALLS = 256
@@ -57,28 +56,18 @@ MAX_DIGITS = 1_000
 _SDP = "application/sdp"
 _LINGER_S = 0.5
 _GOODBYE_S = 5.0
+_LOOK_S = 0.02
 _MAX_GLARES = 4
 
 OnEvent = Callable[[PhoneCall, CallEvent], None]
-
-
-@dataclasses.dataclass(slots=True)
-class Series:
-    """Requests that belong together without a dialog: a registration and its refreshes."""
-
-    aor: str
-    """The URI for From and To."""
-    call_id: str
-    """The same for all of them (RFC 3261 §10.2)."""
-    cseq: int = 0
-    """Of the last request."""
 
 
 class Phone:
     """A softphone at ``host``, on ``port`` for UDP and TCP alike (0: any).
 
     ``talk`` is what is done on a call unless said otherwise. ``takes_calls`` lets others call:
-    :meth:`next_call` gives them. ``host_token`` names this machine's clock, in CNAMEs.
+    :meth:`next_call` gives them. ``credentials`` answer challenges. ``host_token``
+    names this machine's clock, in CNAMEs.
     """
 
     methods = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "REFER")
@@ -94,7 +83,7 @@ class Phone:
         port: int = 0,
         user: str = "phone",
         transports: Sequence[Transport] = (Transport.UDP, Transport.TCP),
-        authorizer: Authorizer | None = None,
+        credentials: Credentials | None = None,
         takes_calls: bool = False,
         max_calls: int = MAX_CALLS,
         on_event: OnEvent | None = None,
@@ -107,7 +96,9 @@ class Phone:
         self._port = port
         self._user = user
         self._transports = tuple(transports)
-        self._authorizer = authorizer
+        self._client = None if credentials is None else DigestClient(credentials, ids)
+        self._credentials = credentials or Credentials(user, "")
+        self._registrations: list[Registration] = []
         self._takes_calls = takes_calls
         self._max_calls = max_calls
         self._on_event = on_event
@@ -158,6 +149,7 @@ class Phone:
                 await asyncio.gather(
                     *(self.hang_up(call) for call in list(self._live)), return_exceptions=True
                 )
+        await asyncio.gather(*(one.close() for one in self._registrations))
         left = self._unsettled_until - self._clock.monotonic()
         if left > 0:
             await asyncio.sleep(left)  # a CANCEL's 487 is still to be acknowledged
@@ -176,33 +168,34 @@ class Phone:
         """How a call went, or goes."""
         return call.summary(self._clock.monotonic())
 
-    # Requests outside any call
+    async def register(self, registrar: str, aor: str, *, seconds: int = 600) -> Registration:
+        """Say at ``registrar`` that ``aor`` is this phone, and go on saying so until the end.
 
-    async def request(
-        self, method: str, uri: str, series: Series, *, headers: Sequence[tuple[str, str]] = ()
-    ) -> Response:
-        """Send a request and wait for its final response, whatever it says; a challenge is
-        answered. A REGISTER is given our Contact. Raises :class:`RequestFailed`.
+        Returns once the registrar has accepted. Raises ``PeerError`` if it refuses or is silent.
         """
-        flow = await self._agent.resolve(uri)
-        attempts = Attempts(self._authorizer)
-        while True:
-            series.cseq += 1
-            request = self._agent.new_request(
-                method,
-                uri,
-                from_uri=series.aor,
-                to_uri=series.aor,
-                call_id=series.call_id,
-                cseq=series.cseq,
-                headers=headers,
-            )
-            if method == "REGISTER":
-                request.headers.set("Contact", f"<{self._agent.contact(flow)}>")
-            attempts.dress(request)
-            response = await self._agent.request(request, flow)
-            if not attempts.another(response):
-                return response
+        settings = RegistrationSettings(
+            name="phone",
+            registrar=registrar,
+            aor=aor,
+            credentials=self._credentials,
+            contact_user=self._user,
+            expires_seconds=seconds,
+        )
+        registration = Registration(
+            self._agent,
+            settings,
+            clock=self._clock,
+            ids=self._ids,
+            jitter=lambda: int(self._ids.new_id()[:4], 16) / 0xFFFF,
+        )
+        self._registrations.append(registration)
+        registration.start()
+        while registration.status.state is RegistrationState.TRYING:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(_LOOK_S)
+        status = registration.status
+        if status.state is RegistrationState.FAILING:
+            raise PeerError(f"not registered: {status.last_error}", status=503)
+        return registration
 
     # Calls that we make
 
@@ -267,11 +260,15 @@ class Phone:
         )
         request = first
         redirects = MAX_REDIRECTS if follow else 0
-        attempts = Attempts(self._authorizer)
+        amend: Credentialed | None = None
         while True:
             call.signalling_host = flow.host
             request.set_body(offer, _SDP)
-            attempts.dress(request)
+            if amend is None and self._client is not None:
+                # What was answered once is asked again: answer it at once. What goes again after
+                # a challenge is dressed already.
+                amend = Credentialed(self._client)
+                self._client.dress(request)
             try:
                 dialog, response = await self._agent.invite(
                     request,
@@ -280,17 +277,18 @@ class Phone:
                 )
                 break
             except RequestRefused as error:
-                if attempts.another(error.response):
-                    target = request.uri
-                else:
-                    found = _redirect(error.response) if redirects else None
-                    if found is None:
-                        raise
-                    redirects -= 1
-                    target = found
-                    flow = await self._agent.resolve(target)
-                    self._tell(call, EventKind.REDIRECTED, str(target), error.status)
-            # The same Call-ID, From and To, one CSeq on (RFC 3261 §8.1.3.4, §8.1.3.5).
+                again = None if amend is None else amend(request, error.response)
+                if again is not None:
+                    request = again
+                    continue
+                target = _redirect(error.response) if redirects else None
+                if target is None:
+                    raise
+                redirects -= 1
+                flow = await self._agent.resolve(target)
+                self._tell(call, EventKind.REDIRECTED, str(target), error.status)
+            amend = None
+            # The same Call-ID, From and To, one CSeq on (RFC 3261 §8.1.3.4).
             cseq = request.cseq.sequence + 1
             request = self._agent.new_request(
                 "INVITE", target, from_uri="sip:x", call_id=first.call_id, cseq=cseq
@@ -525,25 +523,28 @@ class Phone:
     ) -> Response:
         """A request in the dialog; a challenge is answered, a dialog that is gone ends the call."""
         assert call.dialog is not None
-        attempts = Attempts(self._authorizer)
-        while True:
-            credentials = attempts.headers(method, call.dialog.remote_target, body)
-            try:
+        content_type = _SDP if body else None
+        try:
+            if self._client is None:
                 response = await self._agent.request_in_dialog(
+                    call.dialog, method, body=body, content_type=content_type, headers=headers
+                )
+            else:
+                response = await request_in_dialog_with_credentials(
+                    self._agent,
                     call.dialog,
                     method,
+                    self._client,
                     body=body,
-                    content_type=_SDP if body else None,
-                    headers=[*headers, *credentials],
+                    content_type=content_type,
+                    headers=headers,
                 )
-            except RequestFailed as error:
-                await self._give_up(call, error.status, str(error))
-                raise
-            if attempts.another(response):
-                continue
-            if response.code in (408, 481) and method != "BYE":
-                await self._give_up(call, response.code, response.phrase)
-            return response
+        except RequestFailed as error:
+            await self._give_up(call, error.status, str(error))
+            raise
+        if response.code in (408, 481) and method != "BYE":
+            await self._give_up(call, response.code, response.phrase)
+        return response
 
     # Requests of peers
 
