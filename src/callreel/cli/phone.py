@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from callreel.base.errors import PeerError, UsageError
+from callreel.cli import softphone
 from callreel.wire.sip.flow import Transport
 
 if TYPE_CHECKING:  # at run time imported where used: `callreel serve` needs none of it
@@ -23,6 +24,10 @@ app = typer.Typer(
 @app.callback()
 def options() -> None:
     """Options of every phone command."""
+
+
+app.command("call")(softphone.call)
+app.command("answer")(softphone.answer)
 
 
 @app.command()

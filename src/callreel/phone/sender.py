@@ -40,6 +40,26 @@ class OutgoingStream(Protocol):
         ...
 
 
+class PacedStream(Protocol):
+    """What a :class:`Pacer` sends for."""
+
+    def send_frame(self) -> None:
+        """Send the next 20 ms, or let them pass."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more is to be sent."""
+        ...
+
+
+class Closable(Protocol):
+    """What is given back at the end."""
+
+    def close(self) -> None:
+        """It is over."""
+        ...
+
+
 class RtpSender:
     """One stream: a socket of its own, a source, and where it goes."""
 
@@ -85,16 +105,16 @@ class Pacer:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._senders: list[RtpSender] = []
+        self._senders: list[PacedStream] = []
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, senders: Sequence[RtpSender]) -> None:
+    def add(self, senders: Sequence[PacedStream]) -> None:
         """Send for these from the next 20 ms on."""
         self._senders += senders
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="pacer")
 
-    def remove(self, streams: Sequence[OutgoingStream]) -> None:
+    def remove(self, streams: Sequence[Closable]) -> None:
         """Send no more for these, and give their sockets back."""
         gone = {id(stream) for stream in streams}
         self._senders = [sender for sender in self._senders if id(sender) not in gone]
