@@ -17,7 +17,7 @@ import pytest
 from callreel.base.errors import CapacityError, MachineError, UsageError
 from callreel.calls.media import CaptureState, Codec, Stream
 from callreel.calls.model import PauseBehavior, Track
-from callreel.capture import recorder as recorder_module
+from callreel.capture import recordings as recordings_module
 from callreel.capture.anchor import Anchor, Instant
 from callreel.capture.protocol import WorkerEvent, WorkerEventKind
 from callreel.capture.recorder import Recorder
@@ -100,6 +100,7 @@ class Bench:
         self.recorder = self.new_recorder(2)
         for key, (blob, fds) in list(self.keep.held.items()):
             self.recorder.take_over(key, blob, [os.dup(fd) for fd in fds])
+        self.recorder.go_on()
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> tuple[int, int]:
@@ -290,7 +291,7 @@ class BusyAnchor(Anchor):
 def test_the_instants_cut_to_the_packet(bench: Bench, source: NumberedSource) -> None:
     port = bench.recorder.open(CALL, [stream()])[0]
     anchor = BusyAnchor(lambda: source.send(port, 2))
-    bench.recorder._anchor = anchor
+    bench.recorder._intake.anchor = anchor
     started = bench.recorder.start(ONE, CALL, BOTH)
     bench.sweep()
     paused = bench.recorder.pause(ONE, PauseBehavior.SKIP)
@@ -536,7 +537,7 @@ def test_a_flood_of_one_call_is_more_than_one_batch(bench: Bench, source: Number
 def test_no_media_is_told_once(
     bench: Bench, source: NumberedSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder_module, "NO_MEDIA_NS", 0)
+    monkeypatch.setattr(recordings_module, "NO_MEDIA_NS", 0)
     ports = bench.recorder.open(
         CALL, [stream(0), stream(1, Track.OUTBOUND), replace(stream(2), sending=False)]
     )
@@ -651,7 +652,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(
 def test_a_disk_that_stays_full_is_owned_up_to(
     bench: Bench, source: NumberedSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder_module, "MAX_HELD_BYTES", 6_000)
+    monkeypatch.setattr(recordings_module, "MAX_HELD_BYTES", 6_000)
     port = bench.recorder.open(CALL, [stream()])[0]
     bench.recorder.start(ONE, CALL, BOTH)
     sent = source.send(port, 10)
