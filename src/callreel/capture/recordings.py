@@ -86,6 +86,8 @@ class Recordings:
             # First the filter, then the instant: whatever is stamped later was let through.
             instant = self._begin_keeping(call, recording)
             recording.started = instant
+            # Before the disk is waited for: what is latched meanwhile is told on its own.
+            self._note_latches(call, recording, instant)
             header = self._header(call, recording)
             self._disk.run(lambda: recording.begin(header, instant))
         except BaseException:
@@ -95,7 +97,6 @@ class Recordings:
             self._disk.run(recording.writer.discard)
             raise
         self._add(recording)
-        self._note_latches(call, recording, instant)
         self.write(call)
         return instant
 
