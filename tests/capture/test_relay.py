@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import select
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from callreel.base.errors import MachineError, UsageError
+from callreel.base.errors import CapacityError, MachineError, UsageError
 from callreel.calls.media import Stream
 from callreel.calls.model import PauseBehavior, Track
 from callreel.capture import latch as latch_module, recordings as recordings_module
@@ -486,6 +489,58 @@ def test_a_transfer_while_a_recording_runs(bridge: Bridge) -> None:
         (HEARD, "outbound", bridge.callee.name, True),
         (HEARD + 2, "outbound", "sip:c@example.org", False),
     ]
+
+
+def test_a_transfer_does_not_wait_for_the_disk(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = JournalWriter.append
+    said: list[int] = []
+
+    def slow(writer: JournalWriter, blocks: list[bytes]) -> None:
+        said.extend(bridge.from_caller())
+        append(writer, blocks)
+
+    bridge.recorder.start(ONE, OTHER, BOTH)
+    with Party(ssrc=0xC) as third:
+        bridge.recorder.open(THIRD, [third.stream()])
+        monkeypatch.setattr(JournalWriter, "append", slow)
+        bridge.recorder.bridge(THIRD, CALL)
+        monkeypatch.undo()
+        bridge.relay()
+        assert said
+        assert third.heard() == said
+
+
+def test_no_room_to_watch_more_sockets(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        """An epoll that has watched all that it may."""
+
+        def __init__(self, real: select.epoll, room: int) -> None:
+            self.real = real
+            self.room = room
+
+        def register(self, fd: int, events: int) -> None:
+            if not self.room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self.room -= 1
+            self.real.register(fd, events)
+
+        def unregister(self, fd: int) -> None:
+            self.real.unregister(fd)
+
+    relay = bridge.recorder._relay
+    bridge.recorder.unbridge(CALL)
+    for room in range(4):
+        with monkeypatch.context() as patch:
+            patch.setattr(relay, "_epoll", Full(relay._epoll, room))
+            with pytest.raises(CapacityError):
+                bridge.recorder.bridge(CALL, OTHER)
+        assert {call.bridged for call in bridge.recorder.state(0).calls} == {""}
+    bridge.recorder.bridge(CALL, OTHER)
+    said = bridge.from_caller(2)
+    bridge.relay()
+    assert bridge.callee.heard() == said
 
 
 def test_bridged_in_mid_recording(tmp_path: Path) -> None:

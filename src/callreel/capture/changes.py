@@ -63,20 +63,18 @@ class Changes:
         self._end(live.call, self._own(live), now)
 
     def pair(self, one: LiveStream, two: LiveStream) -> None:
-        """Relay between two streams."""
+        """Relay between two streams. Raises ``CapacityError`` and changes nothing."""
         for live in (one, two):
             self._intake.drain(live)
+        self._relay.add(one, two)
         one.across, two.across = two, one
+        for live, across in ((one, two), (two, one)):
+            self._relay.route(live)
+            across.call.hear(live.stream.number)
         for live in (one, two):
-            assert live.across is not None
-            live.across.call.hear(live.stream.number)
-        for live in (one, two):
-            self._relay.add(live)
             self._intake.assign(live)
         now = self._intake.anchor.now()
-        for live in (one, two):
-            assert live.across is not None
-            hearer = live.across.call
+        for live, hearer in ((one, two.call), (two, one.call)):
             self._begin(hearer, hearer.heard_source(live), now)
 
     def part(self, one: LiveStream) -> None:

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from callreel.base.errors import MachineError, UsageError
+from callreel.base.errors import CapacityError, MachineError, UsageError
 from callreel.calls.media import CaptureState, CaptureStopped, Stream
 from callreel.calls.model import PauseBehavior, Track
 from callreel.capture.anchor import Anchor, Instant
@@ -149,26 +149,37 @@ class Recorder:
         call, other = self._call(call_id), self._call(other_id)
         if call is other:
             raise UsageError(f"call {call_id} cannot be bridged with itself")
+        parted: list[LiveCall] = []
         if call.other is not other:
-            self.unbridge(call_id)
-            self.unbridge(other_id)
+            parted = [*self._part(call), *self._part(other)]
             call.other, other.other = other, call
-        self._pair(call, other)
-        self._changed(call)
-        self._changed(other)
+        try:
+            self._pair(call, other)
+        except CapacityError:
+            self._part(call)
+            raise
+        finally:
+            # The disk comes last: until both are relayed, what they say is not let through.
+            for one in dict.fromkeys((call, other, *parted)):
+                self._changed(one)
 
     def unbridge(self, call_id: str) -> None:
         """Relay nothing to or from a call any more. Nothing if it is not bridged or not there."""
         call = self._calls.get(call_id)
-        if call is None or call.other is None:
-            return
+        if call is not None:
+            for one in self._part(call):
+                self._changed(one)
+
+    def _part(self, call: LiveCall) -> Sequence[LiveCall]:
+        """Part a call from the one it is bridged with; those that have changed by it."""
         other = call.other
+        if other is None:
+            return ()
         for live in call.streams.values():
             if live.across is not None:
                 self._changes.part(live)
         call.other = other.other = None
-        self._changed(call)
-        self._changed(other)
+        return call, other
 
     def _pair(self, call: LiveCall, other: LiveCall) -> None:
         """Relay between the streams of two bridged calls that are not paired yet."""
@@ -428,6 +439,7 @@ class Recorder:
             for live in call.streams.values():
                 if live.across is not None:
                     self._relay.add(live)
+                    self._relay.route(live)
         for call, _ in self._revived.values():
             for live in call.streams.values():
                 self._listen_on(live)

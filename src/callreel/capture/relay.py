@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from callreel.base.errors import CapacityError
 from callreel.capture.anchor import Anchor
 from callreel.capture.outgoing import Outgoing
 from callreel.capture.streams import LiveStream
@@ -144,12 +145,24 @@ class Relay:
         """Packets that the kernel would not send, ever."""
         return self._out.unsent
 
-    def add(self, live: LiveStream) -> None:
-        """Relay a stream to the one across from it."""
-        for tap in (live.rtp, live.rtcp):
-            self._by_fd[tap.fd] = Inlet(live, tap)
-            self._epoll.register(tap.fd, select.EPOLLIN)
-        self.route(live)
+    def add(self, *lives: LiveStream) -> None:
+        """Watch the sockets of some streams: all or none. Each is to be routed before the next
+        turn. Raises ``CapacityError``."""
+        added: list[int] = []
+        try:
+            for live in lives:
+                for tap in (live.rtp, live.rtcp):
+                    self._epoll.register(tap.fd, select.EPOLLIN)
+                    self._by_fd[tap.fd] = Inlet(live, tap)
+                    added.append(tap.fd)
+        except OSError as error:
+            for fd in added:
+                self._epoll.unregister(fd)
+                del self._by_fd[fd]
+            raise CapacityError(
+                f"cannot relay one more call: {error.strerror}",
+                hint="raise fs.epoll.max_user_watches",
+            ) from error
 
     def remove(self, live: LiveStream) -> None:
         """Relay it no more. What was put aside must have been taken."""
