@@ -49,12 +49,15 @@ STREAM = Stream(
     label="two",
     participant="sip:bob@example.org",
     sending=False,
+    receiving=False,
     rtcp_mux=True,
 )
 REQUESTS = [
     Request(Op.OPEN, call_id=ID, streams=(STREAM,)),
     Request(Op.UPDATE, call_id=ID),
     Request(Op.CLOSE, call_id=ID),
+    Request(Op.BRIDGE, call_id=ID, other_call_id="b" * 32),
+    Request(Op.UNBRIDGE, call_id=ID),
     Request(Op.START, call_id=ID, recording_id=ID, tracks=(Track.INBOUND, Track.OUTBOUND)),
     Request(Op.PAUSE, recording_id=ID, behavior=PauseBehavior.SKIP),
     Request(Op.RESUME, recording_id=ID),
@@ -74,7 +77,13 @@ def test_answers_and_events() -> None:
     assert stopped_from_json(stopped_to_json(stopped)) == stopped
     assert ports_from_json(ports_to_json({0: 10000, 7: 10002})) == {0: 10000, 7: 10002}
     state = WorkerState(
-        3, 77, (CallPorts(ID, {0: 10000}),), (CaptureState("a" * 32, ID, paused=True),)
+        3,
+        77,
+        (CallPorts(ID, {0: 10000}, "b" * 32), CallPorts("b" * 32, {}, ID)),
+        (CaptureState("a" * 32, ID, paused=True),),
+        relayed=5,
+        unsent=6,
+        strange=7,
     )
     assert state_from_json(json.loads(json.dumps(state_to_json(state)))) == state
     event = WorkerEvent(WorkerEventKind.NO_MEDIA, ID, "a" * 32, {"stream": 1}, worker=2)

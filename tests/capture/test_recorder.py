@@ -7,7 +7,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,105 +15,17 @@ from pathlib import Path
 import pytest
 
 from callreel.base.errors import CapacityError, MachineError, UsageError
-from callreel.calls.media import CaptureState, Codec, Stream
+from callreel.calls.media import CaptureState
 from callreel.calls.model import PauseBehavior, Track
-from callreel.capture import recorder as recorder_module
+from callreel.capture import recordings as recordings_module
 from callreel.capture.anchor import Anchor, Instant
-from callreel.capture.protocol import WorkerEvent, WorkerEventKind
+from callreel.capture.protocol import WorkerEventKind
 from callreel.capture.recorder import Recorder
 from callreel.capture.settings import WorkerSettings
 from callreel.journal.format import Block, Hole, Kind
 from callreel.journal.reader import read_journal
-from callreel.testing.packets import NumberedSource, event_names, journal_events, kept_numbers
-
-CALL = "c" * 32
-ONE = "1" * 32
-TWO = "2" * 32
-BOTH = (Track.INBOUND, Track.OUTBOUND)
-PCMU = Codec(0, "PCMU", 8000)
-
-
-def stream(number: int = 0, track: Track = Track.INBOUND, host: str = "127.0.0.1") -> Stream:
-    return Stream(number, track, host, 40000, (PCMU,), label=str(number))
-
-
-class Keep:
-    """Plays the supervisor: keeps duplicates of what it is given."""
-
-    def __init__(self) -> None:
-        self.held: dict[str, tuple[bytes, list[int]]] = {}
-
-    def hold(self, key: str, blob: bytes, fds: Sequence[int]) -> None:
-        self.release(key)
-        self.held[key] = (blob, [os.dup(fd) for fd in fds])
-
-    def state(self, key: str, blob: bytes) -> None:
-        self.held[key] = (blob, self.held[key][1])
-
-    def release(self, key: str) -> None:
-        for fd in self.held.pop(key, (b"", []))[1]:
-            os.close(fd)
-
-
-class Bench:
-    """A recorder on loopback, and what it tells."""
-
-    def __init__(self, root: Path, ports: tuple[int, int], host: str = "127.0.0.1") -> None:
-        self.root = root
-        self.events: list[WorkerEvent] = []
-        self.keep = Keep()
-        self.settings = WorkerSettings(host, *ports, journal_root=root)
-        self.recorder = self.new_recorder(1)
-
-    def new_recorder(self, generation: int) -> Recorder:
-        return Recorder(
-            self.settings,
-            on_event=self.events.append,
-            keeper=self.keep,
-            generation=generation,
-            fd_limit=400,
-            socket_limit=400,
-        )
-
-    def sweep(self, times: int = 1) -> None:
-        for _ in range(times):
-            self.recorder.sweep(time.monotonic_ns() + 2_000_000_000, calls=1000)
-
-    def close(self) -> None:
-        for call in self.recorder.state(0).calls:
-            self.recorder.close(call.call_id)
-        for key in list(self.keep.held):
-            self.keep.release(key)
-
-    def kept(self, recording_id: str = ONE, number: int = 0) -> list[int]:
-        return kept_numbers(self.root, recording_id, number)
-
-    def told(self, kind: WorkerEventKind) -> list[WorkerEvent]:
-        return [event for event in self.events if event.kind is kind]
-
-    def restart(self) -> None:
-        """The worker is killed: nothing of it is left but what the supervisor holds."""
-        for call in self.recorder._calls.values():
-            for live in call.streams.values():
-                live.rtp.sock.close()
-                live.rtcp.sock.close()
-        self.recorder = self.new_recorder(2)
-        for key, (blob, fds) in list(self.keep.held.items()):
-            self.recorder.take_over(key, blob, [os.dup(fd) for fd in fds])
-
-
-def free_ports(count: int, host: str = "127.0.0.1") -> tuple[int, int]:
-    """A range of that many ports, free a moment ago, the first one even."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for low in range(20000 + os.getpid() % 500 * 20, 32000, 2 * count):
-        try:
-            for port in range(low, low + count):
-                with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                    probe.bind((host, port))
-        except OSError:
-            continue
-        return low, low + count - 1
-    raise AssertionError("no free ports")
+from callreel.testing.packets import NumberedSource, event_names, journal_events
+from tests.capture.house import BOTH, CALL, ONE, TWO, Bench, free_ports, stream
 
 
 @pytest.fixture
@@ -290,7 +202,7 @@ class BusyAnchor(Anchor):
 def test_the_instants_cut_to_the_packet(bench: Bench, source: NumberedSource) -> None:
     port = bench.recorder.open(CALL, [stream()])[0]
     anchor = BusyAnchor(lambda: source.send(port, 2))
-    bench.recorder._anchor = anchor
+    bench.recorder._intake.anchor = anchor
     started = bench.recorder.start(ONE, CALL, BOTH)
     bench.sweep()
     paused = bench.recorder.pause(ONE, PauseBehavior.SKIP)
@@ -536,7 +448,7 @@ def test_a_flood_of_one_call_is_more_than_one_batch(bench: Bench, source: Number
 def test_no_media_is_told_once(
     bench: Bench, source: NumberedSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder_module, "NO_MEDIA_NS", 0)
+    monkeypatch.setattr(recordings_module, "NO_MEDIA_NS", 0)
     ports = bench.recorder.open(
         CALL, [stream(0), stream(1, Track.OUTBOUND), replace(stream(2), sending=False)]
     )
@@ -651,7 +563,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(
 def test_a_disk_that_stays_full_is_owned_up_to(
     bench: Bench, source: NumberedSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder_module, "MAX_HELD_BYTES", 6_000)
+    monkeypatch.setattr(recordings_module, "MAX_HELD_BYTES", 6_000)
     port = bench.recorder.open(CALL, [stream()])[0]
     bench.recorder.start(ONE, CALL, BOTH)
     sent = source.send(port, 10)

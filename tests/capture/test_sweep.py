@@ -15,7 +15,8 @@ from callreel.capture import anchor as anchor_module, handover
 from callreel.capture.anchor import Anchor
 from callreel.capture.handover import MAX_BLOB_BYTES, Message, Word
 from callreel.capture.sockets import RCVBUF_BYTES, buffer_bytes, open_socket
-from callreel.capture.sweep import SLOT_BYTES, Sweeper, Tap
+from callreel.capture.sweep import SLOT_BYTES, Sweeper
+from callreel.capture.tap import Tap
 from callreel.testing.packets import NumberedSource
 
 

@@ -21,6 +21,7 @@ from callreel.capture.client import WorkerPool
 from callreel.capture.protocol import WorkerEvent, WorkerEventKind
 from callreel.capture.settings import LISTEN_FD, WorkerSettings
 from callreel.testing.packets import NumberedSource, kept_numbers
+from tests.capture.house import OTHER, Party
 
 CALL = "c" * 32
 ONE = "1" * 32
@@ -143,6 +144,60 @@ async def test_a_new_control_process_learns_what_is_going_on(workers: list[Proce
         with NumberedSource() as source:
             source.send(addresses[0].rtp_port, 5)
             assert (await pool.stop(ONE)).packets == 5
+
+
+async def heard(party: Party, count: int) -> list[int]:
+    """The next packets that a party hears, once there are so many."""
+    found: list[int] = []
+    async with asyncio.timeout(5):
+        while len(found) < count:
+            found += party.heard()
+            await asyncio.sleep(0.001)
+    return found
+
+
+async def test_a_bridge_outlives_the_control_process(workers: list[Process]) -> None:
+    with Party(ssrc=1) as caller, Party(ssrc=2) as callee:
+        async with pool_of(workers, []) as pool:
+            port = (await pool.open(CALL, [caller.stream()]))[0].rtp_port
+            # The other worker has less to do; and yet.
+            other = (await pool.open(OTHER, [callee.stream()], beside=CALL))[0].rtp_port
+            assert sorted(len(state.calls) for state in await pool.states()) == [0, 2]
+            await pool.bridge(CALL, OTHER)
+            await pool.bridge(CALL, OTHER)
+            said = caller.send(port, 3)
+            assert await heard(callee, 3) == said
+            await pool.start(ONE, CALL, BOTH)
+        said = caller.send(port, 3)
+        answered = callee.send(other, 3)
+        assert await heard(callee, 3) == said
+        assert await heard(caller, 3) == answered
+        async with pool_of(workers, []) as pool:
+            assert await pool.bridges() == {CALL: OTHER, OTHER: CALL}
+            assert (await pool.stop(ONE)).packets == 6
+            await pool.unbridge(CALL)
+            await pool.unbridge(CALL)
+            await pool.unbridge("e" * 32)
+            assert await pool.bridges() == {}
+            assert sum(state.relayed for state in await pool.states()) == 9
+        assert kept_numbers(workers[0].root, ONE, 1001) == answered
+
+
+async def test_calls_that_cannot_be_bridged(workers: list[Process]) -> None:
+    async with pool_of(workers, []) as pool:
+        await pool.open(CALL, [stream(0)])
+        await pool.open(OTHER, [stream(0)])
+        for one, two in ((CALL, OTHER), (CALL, "e" * 32), ("e" * 32, CALL)):
+            with pytest.raises(MachineError):
+                await pool.bridge(one, two)
+        with pytest.raises(UsageError):
+            await pool.bridge(CALL, CALL)
+        with pytest.raises(MachineError):
+            await pool.open("f" * 32, [stream(0)], beside="e" * 32)
+        # Beside one whose worker has no room there is none, whatever others have.
+        with pytest.raises(CapacityError):
+            await pool.open("f" * 32, [stream(number) for number in range(4)], beside=CALL)
+        assert await pool.open(CALL, [stream(0)], beside="e" * 32)
 
 
 async def test_errors_are_the_callers_own(workers: list[Process]) -> None:

@@ -40,9 +40,11 @@ class Stream:
     track: Track
     """The track it is mixed into."""
     remote_host: str
-    """The signalled address, from which alone packets are taken. Numeric IPv4 or IPv6."""
+    """The signalled address, from which alone packets are taken. Numeric IPv4 or IPv6; the
+    unspecified address while the peer has not told its own."""
     remote_port: int
-    """The signalled port: a hint only, senders often use another."""
+    """The signalled port: a hint only, senders often use another. A bridged call is sent to it
+    until the peer has spoken; 0 while it is not known."""
     codecs: tuple[Codec, ...]
     """What may arrive."""
     label: str = ""
@@ -51,6 +53,8 @@ class Stream:
     """AoR of the party heard in it, or empty."""
     sending: bool = True
     """False while the peer has it on hold or inactive."""
+    receiving: bool = True
+    """False while the peer wants nothing sent to it: its SDP says ``sendonly`` or ``inactive``."""
     rtcp_mux: bool = False
     """Whether RTCP comes to the RTP port (RFC 5761)."""
 
@@ -105,8 +109,13 @@ class MediaPlane(Protocol):
     that is not known.
     """
 
-    async def open(self, call_id: str, streams: Sequence[Stream]) -> Mapping[int, MediaAddress]:
-        """Give a call its sockets, one pair a stream; answers by stream number."""
+    async def open(
+        self, call_id: str, streams: Sequence[Stream], *, beside: str | None = None
+    ) -> Mapping[int, MediaAddress]:
+        """Give a call its sockets, one pair a stream; answers by stream number.
+
+        ``beside`` names an open call that it is to be bridged with: both go to one worker.
+        """
         ...
 
     async def update(self, call_id: str, streams: Sequence[Stream]) -> Mapping[int, MediaAddress]:
@@ -115,6 +124,23 @@ class MediaPlane(Protocol):
 
     async def close(self, call_id: str) -> None:
         """Take a call's sockets away. Its recordings must have been stopped."""
+        ...
+
+    async def bridge(self, call_id: str, other_call_id: str) -> None:
+        """Relay between two calls from now on, stream by stream of the same number.
+
+        What either was bridged with before is parted from it. All streams of both are of the
+        track ``inbound``: what is relayed to a call is its track ``outbound``. Either may be
+        without an address as yet; packets flow as soon as ``update`` tells it.
+        """
+        ...
+
+    async def unbridge(self, call_id: str) -> None:
+        """Relay nothing to or from a call any more. Nothing if it is not bridged."""
+        ...
+
+    async def bridges(self) -> Mapping[str, str]:
+        """What the workers are relaying now: each bridged call's other one."""
         ...
 
     async def start(

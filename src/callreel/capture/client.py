@@ -217,19 +217,28 @@ class WorkerPool:
         """Ids of the calls that workers have open."""
         return list(self._calls)
 
-    async def open(self, call_id: str, streams: Sequence[Stream]) -> Mapping[int, MediaAddress]:
-        """Give a call its sockets, one pair a stream; answers by stream number."""
+    async def open(
+        self, call_id: str, streams: Sequence[Stream], *, beside: str | None = None
+    ) -> Mapping[int, MediaAddress]:
+        """Give a call its sockets, one pair a stream; answers by stream number.
+
+        ``beside`` names an open call that it is to be bridged with: both go to one worker.
+        """
         request = Request(Op.OPEN, call_id=call_id, streams=tuple(streams))
-        placed = self._calls.get(call_id) or self._opening.get(call_id)
+        known = self._calls.get(call_id) or self._opening.get(call_id)
+        if known is not None:
+            candidates = [known[0]]
+        else:
+            candidates = self._by_load() if beside is None else [self._worker_of(beside)]
         refusal: MachineError | None = None
-        for index in self._by_load() if placed is None else [placed[0]]:
+        for index in candidates:
             self._opening[call_id] = (index, len(streams))
             try:
                 addresses = await self._ports(index, request)
                 self._calls[call_id] = (index, len(streams))
                 return addresses
             except MachineError as error:
-                if placed is None and not isinstance(error, CapacityError):
+                if known is None and not isinstance(error, CapacityError):
                     # It may have come through all the same.
                     self._abandon(index, call_id)
                 refusal = refusal if isinstance(refusal, CapacityError) else error
@@ -251,6 +260,26 @@ class WorkerPool:
         if call_id in self._calls:
             await self._links[self._calls[call_id][0]].ask(Request(Op.CLOSE, call_id=call_id))
             self._calls.pop(call_id, None)
+
+    async def bridge(self, call_id: str, other_call_id: str) -> None:
+        """Relay between two calls from now on."""
+        index = self._worker_of(call_id)
+        if self._worker_of(other_call_id) != index:
+            raise MachineError(f"calls {call_id} and {other_call_id} are in different workers")
+        await self._links[index].ask(
+            Request(Op.BRIDGE, call_id=call_id, other_call_id=other_call_id)
+        )
+
+    async def unbridge(self, call_id: str) -> None:
+        """Relay nothing to or from a call any more. Nothing if no worker has it."""
+        if call_id in self._calls:
+            index = self._worker_of(call_id)
+            await self._links[index].ask(Request(Op.UNBRIDGE, call_id=call_id))
+
+    async def bridges(self) -> Mapping[str, str]:
+        """What the workers are relaying now: each bridged call's other one."""
+        calls = [call for state in await self.states() for call in state.calls]
+        return {call.call_id: call.bridged for call in calls if call.bridged}
 
     async def start(
         self, recording_id: str, call_id: str, tracks: Sequence[Track]

@@ -51,6 +51,12 @@ class DropCounter:
         """The kernel's counter when it was last looked at."""
         return self._total
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing was ever dropped and the queue was not near full of late: then a
+        datagram without a count says nothing new."""
+        return self._total == 0 and not self._near_full
+
     def drained(self, first: int, last: int, *, datagrams: int, length_bytes: int) -> None:
         """A drain's first and last datagram carried these counts; how much it took out."""
         self._boundary(first)

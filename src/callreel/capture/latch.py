@@ -32,16 +32,22 @@ class Latch:
         self.source = None
 
     def admit(
-        self, sources: NDArray[np.uint8], arrival_ns: NDArray[np.int64]
+        self,
+        sources: NDArray[np.uint8],
+        arrival_ns: NDArray[np.int64],
+        media: NDArray[np.bool_] | None = None,
     ) -> tuple[NDArray[np.bool_], list[int]]:
         """Which datagrams are taken, and the indices at which a new source was latched.
 
-        ``sources`` is uint8[n, size], ``arrival_ns`` int64[n], both in order of arrival.
+        ``sources`` is uint8[n, size], ``arrival_ns`` int64[n], both in order of arrival; ``media``,
+        bool[n], says which may be latched upon: all, if it is not given.
         """
         n = len(sources)
         taken = np.zeros(n, np.bool_)
         latched: list[int] = []
         eligible = self._eligible(sources)
+        if media is not None:
+            eligible &= media
         at = 0
         while at < n:
             if self.source is None:

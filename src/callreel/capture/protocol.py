@@ -35,12 +35,17 @@ class Op(Enum):
     OPEN = "open"
     UPDATE = "update"
     CLOSE = "close"
+    BRIDGE = "bridge"
+    UNBRIDGE = "unbridge"
     START = "start"
     PAUSE = "pause"
     RESUME = "resume"
     STOP = "stop"
     LIST = "list"
     PING = "ping"
+
+
+_ABOUT_A_CALL = (Op.OPEN, Op.UPDATE, Op.CLOSE, Op.BRIDGE, Op.UNBRIDGE, Op.START)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,9 @@ class Request:
     op: Op
     """What is asked."""
     call_id: str = ""
-    """open, update, close, start."""
+    """open, update, close, bridge, unbridge, start."""
+    other_call_id: str = ""
+    """bridge."""
     recording_id: str = ""
     """start, pause, resume, stop."""
     streams: tuple[Stream, ...] = ()
@@ -109,6 +116,8 @@ class CallPorts:
     """32 hex digits."""
     ports: Mapping[int, int]
     """RTP port by stream number; RTCP is the next one."""
+    bridged: str = ""
+    """The call it is bridged with, or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +132,12 @@ class WorkerState:
     """Open calls."""
     captures: tuple[CaptureState, ...]
     """Live recordings."""
+    relayed: int = 0
+    """Packets relayed by this process."""
+    unsent: int = 0
+    """Packets that could not be sent on: the kernel would not take them."""
+    strange: int = 0
+    """Datagrams not sent on because they were neither RTP nor RTCP."""
 
 
 def encode_frame(value: Mapping[str, Any]) -> bytes:
@@ -165,6 +180,8 @@ def request_to_json(request: Request) -> dict[str, Any]:
     value: dict[str, Any] = {"op": request.op.value}
     if request.call_id:
         value["call_id"] = request.call_id
+    if request.other_call_id:
+        value["other_call_id"] = request.other_call_id
     if request.recording_id:
         value["recording_id"] = request.recording_id
     if request.op in (Op.OPEN, Op.UPDATE):
@@ -180,7 +197,7 @@ def request_from_json(value: Mapping[str, Any]) -> Request:
     """Reads what ``request_to_json`` made. Raises ``PeerError`` for anything else."""
     try:
         op = Op(value.get("op"))
-        needs_call = op in (Op.OPEN, Op.UPDATE, Op.CLOSE, Op.START)
+        needs_call = op in _ABOUT_A_CALL
         needs_recording = op in (Op.START, Op.PAUSE, Op.RESUME, Op.STOP)
         streams: tuple[Stream, ...] = ()
         if op in (Op.OPEN, Op.UPDATE):
@@ -193,6 +210,7 @@ def request_from_json(value: Mapping[str, Any]) -> Request:
         return Request(
             op,
             call_id=_id(value, "call_id") if needs_call else "",
+            other_call_id=_id(value, "other_call_id") if op is Op.BRIDGE else "",
             recording_id=_id(value, "recording_id") if needs_recording else "",
             streams=streams,
             tracks=tracks,
@@ -234,6 +252,7 @@ def stream_to_json(stream: Stream) -> dict[str, Any]:
         "label": stream.label,
         "participant": stream.participant,
         "sending": stream.sending,
+        "receiving": stream.receiving,
         "rtcp_mux": stream.rtcp_mux,
     }
 
@@ -253,6 +272,7 @@ def stream_from_json(value: object) -> Stream:
         label=_text(value, "label"),
         participant=_text(value, "participant"),
         sending=_bool(value, "sending"),
+        receiving=_bool(value, "receiving"),
         rtcp_mux=_bool(value, "rtcp_mux"),
     )
 
@@ -333,10 +353,13 @@ def state_to_json(state: WorkerState) -> dict[str, Any]:
     return {
         "generation": state.generation,
         "pid": state.pid,
-        "calls": [[call.call_id, ports_to_json(call.ports)] for call in state.calls],
+        "calls": [[call.call_id, ports_to_json(call.ports), call.bridged] for call in state.calls],
         "captures": [
             [capture.recording_id, capture.call_id, capture.paused] for capture in state.captures
         ],
+        "relayed": state.relayed,
+        "unsent": state.unsent,
+        "strange": state.strange,
     }
 
 
@@ -346,12 +369,16 @@ def state_from_json(value: Mapping[str, Any]) -> WorkerState:
         generation=_int(value, "generation", 0, 1 << 62),
         pid=_int(value, "pid", 0, 1 << 62),
         calls=tuple(
-            CallPorts(str(call_id), ports_from_json(ports)) for call_id, ports in value["calls"]
+            CallPorts(str(call_id), ports_from_json(ports), str(bridged))
+            for call_id, ports, bridged in value["calls"]
         ),
         captures=tuple(
             CaptureState(str(recording_id), str(call_id), bool(paused))
             for recording_id, call_id, paused in value["captures"]
         ),
+        relayed=_int(value, "relayed", 0, 1 << 62),
+        unsent=_int(value, "unsent", 0, 1 << 62),
+        strange=_int(value, "strange", 0, 1 << 62),
     )
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from callreel.base.errors import MachineError
 from callreel.calls.model import PauseBehavior, Track
 from callreel.capture.anchor import Anchor, Instant
-from callreel.capture.sweep import Batch, Tap
+from callreel.capture.sweep import Batch
+from callreel.capture.tap import Tap
 from callreel.journal.format import Event, Kind, event_block, packet_block, seed_of
 from callreel.journal.reader import count_packets
 from callreel.journal.writer import (

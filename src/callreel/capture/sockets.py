@@ -174,6 +174,17 @@ def packed_address(sock: socket.socket, host: str) -> bytes:
     return address.packed
 
 
+def sockaddr(sock: socket.socket, host: str, port: int) -> bytes:
+    """A raw ``sockaddr`` of this socket's family, as its datagrams' sources have it."""
+    address = packed_address(sock, host)
+    family = struct.pack("=H", sock.family)
+    if sock.family != socket.AF_INET6:
+        return family + struct.pack("!H", port) + address + bytes(8)
+    zone = host.partition("%")[2]
+    scope = int(zone) if zone.isdigit() else socket.if_nametoindex(zone) if zone else 0
+    return family + struct.pack("!HI", port, 0) + address + struct.pack("=I", scope)
+
+
 def buffer_bytes(sock: socket.socket) -> int:
     """What the kernel granted, in its own reckoning (twice what was asked for)."""
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)

@@ -54,6 +54,8 @@ _READ_BYTES = 64 * 1024
 _MAX_UNSENT_BYTES = 16 * 1024 * 1024
 _CALLS_AT_A_TIME = 16
 """Calls swept before commands are looked at again."""
+_CALLS_BETWEEN_RELAYS = 4
+"""The same while there is a relay: for what waits to be relayed, a sweep is a delay."""
 _HANDOVER_TIMEOUT_S = 2.0
 _EX_CONFIG = 78
 _GC_THRESHOLD = 50_000
@@ -141,6 +143,9 @@ class Worker:
         self._selector.register(signalled, selectors.EVENT_READ, self._stop)
         self._listener.setblocking(False)
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._selector.register(
+            self._recorder.relay_fileno(), selectors.EVENT_READ, self._recorder.relay
+        )
         if self._supervisor is not None:
             self._take_over(self._supervisor)
             self._selector.register(self._supervisor, selectors.EVENT_READ, self._heed_supervisor)
@@ -156,7 +161,8 @@ class Worker:
         self._recorder.shut_down()
 
     def _turn(self) -> None:
-        more = self._recorder.sweep(time.monotonic_ns(), calls=_CALLS_AT_A_TIME)
+        calls = _CALLS_BETWEEN_RELAYS if self._recorder.is_relaying else _CALLS_AT_A_TIME
+        more = self._recorder.sweep(time.monotonic_ns(), calls=calls)
         due_ns = self._recorder.next_due_ns()
         timeout: float | None = None
         if more:
@@ -176,6 +182,11 @@ class Worker:
 
     def _take_over(self, supervisor: socket.socket) -> None:
         """What a former worker left: all of it comes before anything else is done."""
+        self._receive_calls(supervisor)
+        if not self._stopping:
+            self._recorder.go_on()
+
+    def _receive_calls(self, supervisor: socket.socket) -> None:
         supervisor.settimeout(_HANDOVER_TIMEOUT_S)
         while True:
             try:
@@ -261,6 +272,12 @@ class Worker:
                 return {"ports": ports_to_json(recorder.update(request.call_id, request.streams))}
             case Op.CLOSE:
                 recorder.close(request.call_id)
+                return {}
+            case Op.BRIDGE:
+                recorder.bridge(request.call_id, request.other_call_id)
+                return {}
+            case Op.UNBRIDGE:
+                recorder.unbridge(request.call_id)
                 return {}
             case Op.START:
                 instant = recorder.start(request.recording_id, request.call_id, request.tracks)

@@ -34,6 +34,8 @@ class ScriptedMedia:
         """Steps in order, each with its call or recording."""
         self.live: dict[str, str] = {}
         """Recordings that are being kept, with their calls."""
+        self.bridged: dict[str, str] = {}
+        """Calls that are bridged, both ways."""
 
     def _step(self, name: str, about: str) -> None:
         self.log.append((name, about))
@@ -42,7 +44,9 @@ class ScriptedMedia:
         if name in self.fail:
             raise MachineError(f"{name} was to fail")
 
-    async def open(self, call_id: str, streams: Sequence[Stream]) -> Mapping[int, MediaAddress]:
+    async def open(
+        self, call_id: str, streams: Sequence[Stream], *, beside: str | None = None
+    ) -> Mapping[int, MediaAddress]:
         """Ports that nobody listens on."""
         self._step("open", call_id)
         return {one.number: MediaAddress("127.0.0.1", 10000, 10001) for one in streams}
@@ -55,6 +59,28 @@ class ScriptedMedia:
     async def close(self, call_id: str) -> None:
         """Noted."""
         self._step("close", call_id)
+        self._part(call_id)
+
+    async def bridge(self, call_id: str, other_call_id: str) -> None:
+        """Noted."""
+        self._step("bridge", call_id)
+        self._part(call_id)
+        self._part(other_call_id)
+        self.bridged |= {call_id: other_call_id, other_call_id: call_id}
+
+    async def unbridge(self, call_id: str) -> None:
+        """Noted."""
+        self._step("unbridge", call_id)
+        self._part(call_id)
+
+    async def bridges(self) -> Mapping[str, str]:
+        """What was bridged and not parted."""
+        return dict(self.bridged)
+
+    def _part(self, call_id: str) -> None:
+        other = self.bridged.pop(call_id, None)
+        if other is not None:
+            self.bridged.pop(other, None)
 
     async def start(
         self, recording_id: str, call_id: str, tracks: Sequence[Track]

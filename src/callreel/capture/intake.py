@@ -1,0 +1,118 @@
+"""From the sockets of a call into its recordings: who keeps what, and having them get it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from callreel.capture.anchor import Anchor
+from callreel.capture.relay import Relay
+from callreel.capture.streams import LiveStream, keepers_of
+from callreel.capture.sweep import Sweeper
+from callreel.capture.tap import Tap
+from callreel.journal.format import Event, Kind
+
+_UNDER_WAY_NS = 1_000_000
+"""For so long a packet may be on its way through the kernel, stamped and not yet queued."""
+
+
+class Intake:
+    """Drains sockets. Those of bridged calls are drained through the relay, which has mostly done
+    so already and has put aside what is to be kept.
+
+    ``on_latched`` is told of each stream whose source was latched.
+    """
+
+    def __init__(
+        self,
+        sweeper: Sweeper,
+        anchor: Anchor,
+        relay: Relay,
+        *,
+        on_latched: Callable[[LiveStream], None],
+    ) -> None:
+        self.anchor = anchor
+        self._sweeper = sweeper
+        self._relay = relay
+        self._on_latched = on_latched
+
+    def assign(self, live: LiveStream) -> None:
+        """Find out who keeps a stream, and have exactly what is wanted queued, from the signalled
+        address alone. What had come to it must have been drained."""
+        live.keepers = keepers_of(live)
+        wanted = live.is_wanted
+        now_ns = self.anchor.now().mono_ns
+        for tap in (live.rtp, live.rtcp):
+            if wanted and tap in live.taps:
+                if tap.host != live.stream.remote_host:
+                    tap.listen(live.stream.remote_host, now_mono_ns=now_ns)
+            elif tap.host is not None:
+                tap.refuse()
+
+    def settle(self, lives: Iterable[LiveStream]) -> None:
+        """Who keeps what has changed: refuse what nobody wants any more."""
+        for live in lives:
+            self.assign(live)
+            for tap in (live.rtp, live.rtcp):
+                if tap.host is None:
+                    # It may have got into the queue before the filter went on. Nobody wants it, so
+                    # it must not be found there when somebody next does.
+                    tap.discard(self._sweeper)
+
+    def drain(self, live: LiveStream) -> None:
+        """Have all that came to a stream relayed and kept."""
+        if live.across is not None:
+            for tap in (live.rtp, live.rtcp):
+                self._relay.drain(tap)
+        self.collect(live, rtcp=True)
+
+    def collect(self, live: LiveStream, *, rtcp: bool) -> None:
+        """Have what came to a stream kept. Of a bridged one: what the relay has put aside."""
+        self._collect(live, live.rtp, Kind.RTP)
+        if rtcp and not live.stream.rtcp_mux:
+            self._collect(live, live.rtcp, Kind.RTCP)
+
+    def report_latched(self) -> None:
+        """Tell of the sources that the relay has latched."""
+        while self._relay.latched:
+            self._latched(self._relay.latched.pop(0))
+
+    def _collect(self, live: LiveStream, tap: Tap, kind: Kind) -> None:
+        if live.across is not None:
+            self._collect_relayed(live, tap, kind)
+            return
+        if tap.host is None:
+            return
+        batches, latched = tap.drain(self._sweeper, self.anchor)
+        if latched is not None and kind is Kind.RTP:
+            live.ssrc = latched.ssrc
+            self._latched(live)
+        for keeping in live.keepers:
+            for batch in batches:
+                keeping.recording.keep(kind, keeping.number, tap, batch)
+            if keeping.recording.fresh:
+                keeping.recording.fresh.discard(tap)
+
+    def _collect_relayed(self, live: LiveStream, tap: Tap, kind: Kind) -> None:
+        if self._relay.latched:
+            self.report_latched()
+        found = self._relay.take(tap)
+        for keeping in live.keepers:
+            recording = keeping.recording
+            if found is not None:
+                batch, relayed = found
+                if keeping.relayed and relayed is not None:
+                    batch = batch.select(relayed)
+                if len(batch):
+                    recording.keep(kind, keeping.number, tap, batch)
+            # Not before the relay itself has found the socket empty: there may be something left
+            # in it from before the recording.
+            if recording.fresh and tap.drained_ns > recording.after_ns + _UNDER_WAY_NS:
+                recording.fresh.discard(tap)
+
+    def _latched(self, live: LiveStream) -> None:
+        if live.rtp.latch.source is None:
+            return
+        now = self.anchor.now()
+        for keeping in live.keepers:
+            keeping.recording.note(Event.LATCH, now, stream=keeping.number, **live.source)
+        self._on_latched(live)

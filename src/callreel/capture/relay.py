@@ -1,0 +1,317 @@
+"""The relay: what comes to a bridged call's sockets goes out of the other call's, at once.
+
+One ``recvmmsg`` into the sweeper's slots, one ``sendmmsg`` out of the same slots. Sequence numbers,
+timestamps, SSRCs and payload types stay as they are: what the parties agreed upon passes through,
+telephone events and comfort noise with it. What is to be kept as well is put aside here, in memory,
+until the next sweep collects it; nothing in this module knows of journals, and none of it waits.
+
+RTP and RTCP are told apart by RFC 5761 §4: a version of 2, and a second byte of 192 to 223 for
+RTCP, which in RTP would be the payload types 64 to 95 with the marker set. So each goes to where
+the other side wants it, whether either side multiplexes or not. Anything else (STUN, DTLS, noise)
+is not sent on.
+
+Where legs do not share keys, SRTP would be undone and done again between receiving and sending;
+:meth:`Relay._read` is the one place where a packet passes from one leg to the other.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from callreel.base.errors import CapacityError
+from callreel.capture.anchor import Anchor
+from callreel.capture.outgoing import Outgoing
+from callreel.capture.streams import LiveStream
+from callreel.capture.sweep import STAMP_ONLY, Batch, Sweeper
+from callreel.capture.tap import MAX_BATCHES, Tap
+
+AT_A_TIME = 32
+"""Datagrams taken from one socket before the next one's turn comes: a flood holds nobody up."""
+SOCKETS_AT_A_TIME = 64
+"""Sockets seen to before commands and the sweep are looked at again. The kernel puts one that is
+still ready behind the others."""
+_RTP_HEADER_BYTES = 12
+_RTCP_HEADER_BYTES = 4
+_RTP = 1
+_RTCP = 2
+
+
+def sort_of(first: int, second: int, length: int) -> int:
+    """1 for RTP, 2 for RTCP, 0 for neither, by a datagram's first two bytes and its length."""
+    if first >> 6 != 2:
+        return 0
+    if 192 <= second <= 223:
+        return _RTCP if length >= _RTCP_HEADER_BYTES else 0
+    return _RTP if length >= _RTP_HEADER_BYTES else 0
+
+
+def sorts_of(heads: NDArray[np.uint8], lengths: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """:func:`sort_of` of many; uint8[n, 2] and uint16[n] to uint8[n]."""
+    second = heads[:, 1]
+    rtcp = (second >= 192) & (second <= 223)
+    shortest = np.where(rtcp, _RTCP_HEADER_BYTES, _RTP_HEADER_BYTES)
+    whole = ((heads[:, 0] >> 6) == 2) & (lengths >= shortest)
+    sorts: NDArray[np.uint8] = (np.where(rtcp, _RTCP, _RTP) * whole).astype(np.uint8)
+    return sorts
+
+
+@dataclass(slots=True, eq=False)
+class Inlet:
+    """A socket of a bridged call, and where what comes to it goes."""
+
+    live: LiveStream
+    """Whose it is."""
+    tap: Tap
+    """The socket."""
+    rtp_to: Tap | None = None
+    """The socket that RTP is sent from, to that one's peer; None if it is not sent on."""
+    rtcp_to: Tap | None = None
+    """The same for RTCP."""
+    lengths: list[int] = field(default_factory=list)
+    """Put aside since the last sweep: bytes of each packet."""
+    stamps_ns: list[int] = field(default_factory=list)
+    """Wall time of arrival of each."""
+    pieces: list[bytes | bytearray] = field(default_factory=list)
+    """Their bytes, one or several packets a piece."""
+    relayed: bytearray = field(default_factory=bytearray)
+    """1 for each that was sent on."""
+    first_drops: int = -1
+    """Of the drain that is going on: the kernel's drop count with its first datagram."""
+    datagrams: int = 0
+    """Taken in it so far."""
+    length_bytes: int = 0
+    """Their bytes."""
+    last_drops: int = 0
+    """The count with its last datagram so far."""
+
+    def take(self) -> tuple[Batch, NDArray[np.bool_] | None] | None:
+        """What was put aside, and which of it was sent on (None: all); None if there is nothing."""
+        if not self.lengths:
+            return None
+        batch = Batch(
+            np.array(self.lengths, np.uint16),
+            np.array(self.stamps_ns, np.int64),
+            b"".join(self.pieces),
+        )
+        relayed = None
+        if 0 in self.relayed:
+            relayed = np.frombuffer(bytes(self.relayed), np.bool_)
+        self.lengths.clear()
+        self.stamps_ns.clear()
+        self.pieces.clear()
+        self.relayed.clear()
+        return batch, relayed
+
+
+class Relay:
+    """The sockets of all bridged calls of a worker.
+
+    ``fileno`` is readable, level-triggered, while there is something to relay; ``turn`` then does a
+    bounded part of it.
+    """
+
+    def __init__(self, sweeper: Sweeper, anchor: Anchor) -> None:
+        self._sweeper = sweeper
+        self._anchor = anchor
+        self._out = Outgoing(sweeper)
+        self._epoll = select.epoll()
+        self._by_fd: dict[int, Inlet] = {}
+        self.latched: list[LiveStream] = []
+        """Streams whose source was latched, of which nobody was told as yet."""
+        self.strange = 0
+        """Datagrams from a latched source that were neither RTP nor RTCP, ever."""
+
+    def fileno(self) -> int:
+        """To wait on."""
+        return self._epoll.fileno()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is relayed at all."""
+        return bool(self._by_fd)
+
+    @property
+    def sent(self) -> int:
+        """Packets sent on, ever."""
+        return self._out.sent
+
+    @property
+    def unsent(self) -> int:
+        """Packets that the kernel would not send, ever."""
+        return self._out.unsent
+
+    def add(self, *lives: LiveStream) -> None:
+        """Watch the sockets of some streams: all or none. Each is to be routed before the next
+        turn. Raises ``CapacityError``."""
+        added: list[int] = []
+        try:
+            for live in lives:
+                for tap in (live.rtp, live.rtcp):
+                    self._epoll.register(tap.fd, select.EPOLLIN)
+                    self._by_fd[tap.fd] = Inlet(live, tap)
+                    added.append(tap.fd)
+        except OSError as error:
+            for fd in added:
+                self._epoll.unregister(fd)
+                del self._by_fd[fd]
+            raise CapacityError(
+                f"cannot relay one more call: {error.strerror}",
+                hint="raise fs.epoll.max_user_watches",
+            ) from error
+
+    def remove(self, live: LiveStream) -> None:
+        """Relay it no more. What was put aside must have been taken."""
+        for tap in (live.rtp, live.rtcp):
+            del self._by_fd[tap.fd]
+            self._epoll.unregister(tap.fd)
+
+    def route(self, live: LiveStream) -> None:
+        """Find out anew where what comes to a stream goes: either side was signalled anew."""
+        across = live.across
+        assert across is not None
+        # A peer that wants no media still gets RTCP (RFC 3264 §5.1).
+        rtp_to = across.rtp if across.stream.receiving else None
+        rtcp_to = across.rtp if across.stream.rtcp_mux else across.rtcp
+        inlet = self._by_fd[live.rtp.fd]
+        inlet.rtp_to, inlet.rtcp_to = rtp_to, rtcp_to
+        self._by_fd[live.rtcp.fd].rtcp_to = rtcp_to
+
+    def turn(self) -> None:
+        """Relay some of what has come."""
+        for fd, _ in self._epoll.poll(0, SOCKETS_AT_A_TIME):
+            self._read(self._by_fd[fd])
+
+    def drain(self, tap: Tap) -> None:
+        """Relay all that has come to one socket."""
+        inlet = self._by_fd[tap.fd]
+        for _ in range(MAX_BATCHES):
+            if self._read(inlet) < AT_A_TIME:
+                break
+
+    def take(self, tap: Tap) -> tuple[Batch, NDArray[np.bool_] | None] | None:
+        """See :meth:`Inlet.take`."""
+        return self._by_fd[tap.fd].take()
+
+    def _read(self, inlet: Inlet) -> int:
+        """Relay what one ``recvmmsg`` brings; how many datagrams that was."""
+        sweeper, tap = self._sweeper, inlet.tap
+        n = sweeper.receive(tap.fd, AT_A_TIME)
+        if not n:
+            self._end_drain(inlet)
+            return 0
+        now_ns = time.monotonic_ns()
+        shape = sweeper.uniform(n)
+        if shape is None or not tap.is_latched(n, sweeper) or self._anchor.is_suspect(now_ns):
+            self._pass_mixed(inlet, n, now_ns)
+            self._count_drops(inlet, n, -1)
+        else:
+            stamp_ns = self._pass_alike(inlet, n, shape)
+            tap.latch.heard_ns = max(tap.latch.heard_ns, stamp_ns - self._anchor.offset_ns)
+            if (
+                n == AT_A_TIME
+                or inlet.datagrams
+                or shape[1] != STAMP_ONLY
+                or not tap.drops.is_quiet
+            ):
+                self._count_drops(inlet, n, shape[0])
+        if n < AT_A_TIME:
+            tap.drained_ns = now_ns
+        return n
+
+    def _pass_alike(self, inlet: Inlet, n: int, shape: tuple[int, int]) -> int:
+        """Pass on ``n`` datagrams of one length from the latched source; the last one's stamp."""
+        sweeper = self._sweeper
+        length = shape[0]
+        if n == 1:
+            sort = sort_of(sweeper.octets[0], sweeper.octets[1], length)
+        else:
+            sorts = sorts_of(sweeper.heads(n), np.full(n, length, np.uint16))
+            sort = int(sorts[0])
+            if (sorts != sort).any():
+                self.strange += int((sorts == 0).sum())
+                batch = sweeper.take_uniform(n, shape)
+                relayed = self._send_sorted(inlet, sorts, batch.lengths)
+                self._put_aside(inlet, batch, relayed)
+                return int(batch.stamps_ns[-1])
+        to = inlet.rtp_to if sort == _RTP else inlet.rtcp_to if sort == _RTCP else None
+        sent = to is not None and to.to is not None
+        if to is not None and to.to is not None:
+            self._out.send(to.fd, to.to, n, length)
+        elif sort == 0:
+            self.strange += n
+        if n > 1:
+            batch = sweeper.take_uniform(n, shape)
+            self._put_aside(inlet, batch, np.full(n, sent))
+            return int(batch.stamps_ns[-1])
+        stamp_ns = sweeper.stamp_ns()
+        if inlet.live.keepers:
+            inlet.lengths.append(length)
+            inlet.stamps_ns.append(stamp_ns)
+            inlet.pieces.append(sweeper.octets[:length])
+            inlet.relayed.append(sent)
+        return stamp_ns
+
+    def _pass_mixed(self, inlet: Inlet, n: int, now_ns: int) -> None:
+        """Pass on what of ``n`` datagrams may be taken."""
+        sweeper, tap = self._sweeper, inlet.tap
+        sorts = sorts_of(sweeper.heads(n), sweeper.lengths(n))
+        may_latch = sorts == _RTP if tap is inlet.live.rtp else sorts == _RTCP
+        if inlet.live.stream.rtcp_mux:
+            may_latch = sorts > 0
+        mixed = tap.admit(n, sweeper, self._anchor, now_ns, media=may_latch)
+        if mixed.latched is not None and tap is inlet.live.rtp:
+            inlet.live.ssrc = mixed.latched.ssrc
+            self.latched.append(inlet.live)
+        relayed = self._send_sorted(inlet, np.where(mixed.taken, sorts, 0), mixed.lengths)
+        self.strange += int((mixed.taken & (sorts == 0)).sum())
+        batch = sweeper.take(mixed.taken, mixed.lengths, mixed.stamps_ns)
+        self._put_aside(inlet, batch, relayed[mixed.taken])
+
+    def _send_sorted(
+        self, inlet: Inlet, sorts: NDArray[np.uint8], lengths: NDArray[np.uint16]
+    ) -> NDArray[np.bool_]:
+        """Send RTP and RTCP each on its way; which were sent."""
+        relayed = np.zeros(len(sorts), np.bool_)
+        for sort, to in ((_RTP, inlet.rtp_to), (_RTCP, inlet.rtcp_to)):
+            if to is None or to.to is None:
+                continue
+            chosen = np.flatnonzero(sorts == sort)
+            if len(chosen):
+                self._out.send_chosen(to.fd, to.to, chosen, lengths)
+                relayed[chosen] = True
+        return relayed
+
+    def _put_aside(self, inlet: Inlet, batch: Batch, relayed: NDArray[np.bool_]) -> None:
+        """Keep packets for the next sweep, if anybody wants them."""
+        if not inlet.live.keepers or not len(batch):
+            return
+        inlet.lengths += batch.lengths.tolist()
+        inlet.stamps_ns += batch.stamps_ns.tolist()
+        inlet.pieces.append(batch.data)
+        inlet.relayed += relayed.tobytes()
+
+    def _count_drops(self, inlet: Inlet, n: int, length: int) -> None:
+        """Add to the drain that is going on; it ends with a read that found fewer than it might."""
+        sweeper = self._sweeper
+        first, inlet.last_drops = sweeper.drop_counts(n)
+        if not inlet.datagrams:
+            inlet.first_drops = first
+        inlet.datagrams += n
+        inlet.length_bytes += n * length if length >= 0 else int(sweeper.lengths(n).sum())
+        if n < AT_A_TIME:
+            self._end_drain(inlet)
+
+    def _end_drain(self, inlet: Inlet) -> None:
+        if inlet.datagrams:
+            inlet.tap.drops.drained(
+                inlet.first_drops,
+                inlet.last_drops,
+                datagrams=inlet.datagrams,
+                length_bytes=inlet.length_bytes,
+            )
+            inlet.datagrams = inlet.length_bytes = 0
