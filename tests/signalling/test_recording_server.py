@@ -21,6 +21,8 @@ from callreel.signalling import recording_server
 from callreel.signalling.peers import PeerDirectory
 from callreel.signalling.recording_server import RecordingServer, Refused
 from callreel.signalling.user_agent import UserAgent
+from callreel.wire.sip.glare import Glare
+from callreel.wire.sip.session_timer import SessionTimer
 
 
 class FailingCalls:
@@ -87,6 +89,25 @@ async def test_an_end_that_cannot_be_noted_is_noted_later(
         await calls.noted.wait()
     assert calls.ends == [(SESSION.call_id, CallStatus.COMPLETED)]
     assert "cannot be noted yet" in caplog.text
+
+
+class BusyPeers:
+    """They are just about to change the session themselves."""
+
+    async def request_in_dialog(self, *_: Any, **__: Any) -> None:
+        raise Glare
+
+
+async def test_a_refresh_that_crosses_the_peers_change_ends_nothing() -> None:
+    server = a_server(FailingCalls(failures=0), Media())
+    await server.restore()
+    server.agent = cast(UserAgent, BusyPeers())
+    session = server._by_call[SESSION.call_id]
+    session.timer = SessionTimer(interval_seconds=1800, refresher="uas", we_refresh=True)
+    await server._refresh(session)
+    assert not session.ended
+    assert session.alarm is not None  # to be refreshed all the same
+    session.alarm.cancel()
 
 
 async def test_what_the_workers_cannot_mean_is_refused_as_not_acceptable() -> None:

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from callreel.base.errors import CapacityError, PeerError
-from callreel.signalling.transport import Streams, UdpSocket, plain_host, routed_host
+from callreel.signalling.streams import Streams
+from callreel.signalling.transport import UdpSocket, plain_host, routed_host
 from callreel.wire.sip.flow import Flow, Transport
 from callreel.wire.sip.framing import BrokenStream
 

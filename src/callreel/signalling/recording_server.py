@@ -25,6 +25,7 @@ from callreel.signalling.session import MAX_VERSIONS, Body, Session, read_body
 from callreel.signalling.user_agent import Cancelled, IncomingRequest, UserAgent
 from callreel.wire import sdp
 from callreel.wire.sip.dialog import Dialog, DialogId
+from callreel.wire.sip.glare import Glare
 from callreel.wire.sip.message import Request
 from callreel.wire.sip.session_timer import SessionTimer, answer_timer
 from callreel.wire.siprec import metadata as siprec, multipart
@@ -475,6 +476,8 @@ class RecordingServer:
                 headers=headers,
             )
             gone = response.code in (408, 481)
+        except Glare:
+            gone = False  # the peer is changing the session, which shows that it is there
         except PeerError:
             gone = True
         if session.ended:

@@ -44,12 +44,13 @@ class LossyLink:
         delay: tuple[float, float] = (0.01, 0.01),
         seed: int = 0,
         methods: tuple[str, ...] = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS"),
+        option_tags: tuple[str, ...] = ("timer",),
     ) -> None:
         self.now = 0.0
         """Simulated time."""
-        self.a = Endpoint(ids=CountingIds("a"), methods=methods, option_tags=("timer",))
+        self.a = Endpoint(ids=CountingIds("a"), methods=methods, option_tags=option_tags)
         """The caller, by custom."""
-        self.b = Endpoint(ids=CountingIds("b"), methods=methods, option_tags=("timer",))
+        self.b = Endpoint(ids=CountingIds("b"), methods=methods, option_tags=option_tags)
         """The callee, by custom."""
         self.flow_to_b = Flow(transport, "192.0.2.2", 5060)
         """How ``a`` speaks to ``b``."""

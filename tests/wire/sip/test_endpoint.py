@@ -279,6 +279,20 @@ def test_where_the_answer_goes(via: str, flow: Flow, port: int, fallback: int | 
     assert (outgoing.fallback.port if outgoing.fallback else None) == fallback
 
 
+def test_over_tls_an_answer_goes_to_who_is_certified_for_the_via() -> None:
+    core = endpoint()
+    core.receive(
+        wire("OPTIONS", via="SIP/2.0/TLS Proxy.example"),
+        Flow(Transport.TLS, "192.0.2.1", 4),
+        now=0.0,
+    )
+    event = received(core)
+    core.respond(event.transaction, build_response(event.request, 200), now=0.0)
+    (outgoing,) = core.messages_to_send()
+    assert outgoing.flow == Flow(Transport.TLS, "192.0.2.1", 4)
+    assert outgoing.fallback == Flow(Transport.TLS, "192.0.2.1", 5061, domain="proxy.example")
+
+
 def test_malformed_request_is_answered_and_told() -> None:
     core = endpoint()
     core.receive(wire("OPTIONS", extra="Max-Forwards: x\r\n"), UDP, now=0.0)

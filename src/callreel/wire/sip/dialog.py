@@ -64,6 +64,9 @@ class Dialog:
     flow: Flow | None = None
     """The flow over which the dialog was made."""
 
+    owns_call_id: bool = False
+    """True if the Call-ID is ours: we sent the first request."""
+
     @classmethod
     def uas(cls, request: Request, response: Response, flow: Flow | None = None) -> Dialog:
         """The dialog that our response (2xx, or provisional with a tag) makes (§12.1.1)."""
@@ -95,6 +98,7 @@ class Dialog:
             route_set=tuple(reversed(_routes(response))),
             local_cseq=request.cseq.sequence,
             flow=flow,
+            owns_call_id=True,
         )
 
     @property
@@ -132,6 +136,13 @@ class Dialog:
     ) -> Request:
         """The ACK of the 2xx to our INVITE number ``cseq`` (§13.2.2.4)."""
         return self._build("ACK", cseq, None, body, content_type, headers)
+
+    def confirm(self, response: Response) -> None:
+        """An early dialog of ours is answered: route set and target are those of the 2xx
+        (§13.2.2.4), the count of our requests goes on.
+        """
+        self.route_set = tuple(reversed(_routes(response)))
+        self._refresh(response)
 
     def next_hop(self) -> URI:
         """The URI that says where our requests are sent first (§8.1.2)."""
@@ -171,7 +182,9 @@ class Dialog:
                 "host": self.flow.host,
                 "port": self.flow.port,
                 "local": list(self.flow.local) if self.flow.local else None,
+                "domain": self.flow.domain,
             },
+            "owns_call_id": self.owns_call_id,
         }
 
     @classmethod
@@ -195,7 +208,9 @@ class Dialog:
                     flow["host"],
                     flow["port"],
                     (local[0], local[1]) if local else None,
+                    flow.get("domain"),
                 ),
+                owns_call_id=bool(data.get("owns_call_id", False)),
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise UsageError(f"not a stored dialog: {error!r}") from error

@@ -15,6 +15,20 @@ from collections.abc import Collection
 from callreel.base.errors import PeerError
 from callreel.base.ids import IdSource
 from callreel.wire.sip.answer import Answer
+from callreel.wire.sip.events import (
+    AckReceived,
+    AckTimedOut,
+    CancelReceived,
+    Event,
+    MessageRefused,
+    Outgoing,
+    PrackReceived,
+    PrackTimedOut,
+    RequestReceived,
+    ResponseReceived,
+    TransactionTimedOut,
+    TransportFailed,
+)
 from callreel.wire.sip.flow import Flow, Transport
 from callreel.wire.sip.message import (
     MAX_DATAGRAM_BYTES,
@@ -28,6 +42,7 @@ from callreel.wire.sip.message import (
     response_address,
     stamp_source,
 )
+from callreel.wire.sip.prack import RAck, ReliableProvisionals
 from callreel.wire.sip.transaction import (
     TIMEOUT,
     Failed,
@@ -40,6 +55,24 @@ from callreel.wire.sip.transaction import (
     build_cancel,
 )
 
+__all__ = [
+    "COOKIE",
+    "KNOWN_METHODS",
+    "AckReceived",
+    "AckTimedOut",
+    "CancelReceived",
+    "Endpoint",
+    "Event",
+    "MessageRefused",
+    "Outgoing",
+    "PrackReceived",
+    "PrackTimedOut",
+    "RequestReceived",
+    "ResponseReceived",
+    "TransactionTimedOut",
+    "TransportFailed",
+]
+
 COOKIE = "z9hG4bK"
 """How a branch begins that identifies a transaction (RFC 3261 §8.1.1.7)."""
 
@@ -51,121 +84,6 @@ KNOWN_METHODS = frozenset(
 
 RETRY_AFTER_SECONDS = 5
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message to send."""
-
-    data: bytes
-    """The whole message."""
-
-    flow: Flow
-    """Where to."""
-
-    fallback: Flow | None = None
-    """For a response, where to if that connection is gone (RFC 3261 §18.2.2)."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RequestReceived:
-    """A new request, to be answered with :meth:`Endpoint.respond`."""
-
-    transaction: int
-    """The server transaction."""
-
-    request: Request
-    """The request; its top Via says where it came from."""
-
-    flow: Flow
-    """How it came."""
-
-    local_tag: str
-    """The tag for To in the responses, if To has none."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class AckReceived:
-    """The ACK of a 2xx; a body in it may be the answer to our offer."""
-
-    transaction: int
-    """The INVITE's server transaction."""
-
-    request: Request
-    """The ACK."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class AckTimedOut:
-    """A 2xx was not acknowledged: end the dialog with a BYE (RFC 3261 §13.3.1.4)."""
-
-    transaction: int
-    """The INVITE's server transaction."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CancelReceived:
-    """A pending INVITE was cancelled; the CANCEL is answered, the INVITE awaits its 487."""
-
-    transaction: int
-    """The INVITE's server transaction."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ResponseReceived:
-    """A response to a request of ours."""
-
-    transaction: int
-    """The client transaction."""
-
-    response: Response
-    """Provisional or final. Further 2xx to an INVITE come too, but those already acknowledged."""
-
-    flow: Flow
-    """How it came."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class TransactionTimedOut:
-    """A request of ours got no final response (to be taken as a 408), or the refusal of an
-    INVITE no ACK.
-    """
-
-    transaction: int
-    """The transaction."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class TransportFailed:
-    """A request of ours could not be sent (to be taken as a 503)."""
-
-    transaction: int
-    """The client transaction."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MessageRefused:
-    """Something came that cannot be used; what there was to answer has been answered."""
-
-    flow: Flow
-    """Who sent it."""
-
-    reason: str
-    """What is wrong with it."""
-
-    status: int
-    """The status that says so."""
-
-
-Event = (
-    RequestReceived
-    | AckReceived
-    | AckTimedOut
-    | CancelReceived
-    | ResponseReceived
-    | TransactionTimedOut
-    | TransportFailed
-    | MessageRefused
-)
 
 _Server = InviteServerTransaction | NonInviteServerTransaction
 _Client = InviteClientTransaction | NonInviteClientTransaction
@@ -184,14 +102,17 @@ class _Entry:
     answer: Answer | None = None
     answer_key: _Key | None = None
     cancel_wanted: bool = False
+    cancel_reason: str | None = None
+    provisionals: ReliableProvisionals | None = None
+    provisionals_key: _Key | None = None
+    held: Response | None = None
+    releases: int | None = None
     deadline: float | None = None
 
     def next_deadline(self) -> float | None:
-        answer_at = self.answer.next_deadline() if self.answer else None
-        machine_at = self.machine.next_deadline()
-        if answer_at is None or machine_at is None:
-            return machine_at if answer_at is None else answer_at
-        return min(answer_at, machine_at)
+        parts = (self.machine, self.answer, self.provisionals)
+        deadlines = [part.next_deadline() for part in parts if part is not None]
+        return min((one for one in deadlines if one is not None), default=None)
 
 
 @dataclasses.dataclass(slots=True)
@@ -239,6 +160,7 @@ class Endpoint:
         self._clients: dict[_Key, int] = {}
         self._clients_of_flow: dict[Flow, set[int]] = {}
         self._answers: dict[_Key, int] = {}
+        self._provisionals: dict[_Key, int] = {}
         self._acks: dict[_Key, _SentAck] = {}
         self._heap: list[tuple[float, int]] = []
         self._output: deque[Outgoing] = deque()
@@ -304,13 +226,16 @@ class Endpoint:
             del self._acks[key]
         self._acks[_ack_key(ack)] = _SentAck(data, flow, now + TIMEOUT)
 
-    def cancel(self, transaction: int, *, now: float) -> None:
+    def cancel(self, transaction: int, *, reason: str | None = None, now: float) -> None:
         """Cancel a pending INVITE of ours: at once if it was answered provisionally, else as
         soon as it is (RFC 3261 §9.1). Without effect once a final response is here.
+
+        ``reason`` is a Reason value (RFC 3326), for example that another phone answered.
         """
         entry = self._entries.get(transaction)
         if entry is None or not isinstance(entry.machine, InviteClientTransaction):
             return
+        entry.cancel_reason = reason or entry.cancel_reason
         if entry.machine.state is State.CALLING:
             entry.cancel_wanted = True
         elif entry.machine.state is State.PROCEEDING and entry.machine.request is not None:
@@ -318,23 +243,40 @@ class Endpoint:
             branch = entry.key[0]
             if (branch, "CANCEL") not in self._clients:
                 entry.machine.cancelled(now=now)
-                self._start_client(build_cancel(entry.machine.request), entry.flow, branch, now)
+                cancel = build_cancel(entry.machine.request)
+                if entry.cancel_reason is not None:
+                    cancel.headers.set("Reason", entry.cancel_reason)
+                self._start_client(cancel, entry.flow, branch, now)
                 self._settle(transaction, entry, now)
 
-    def respond(self, transaction: int, response: Response, *, now: float) -> bool:
+    def respond(
+        self, transaction: int, response: Response, *, reliable: bool = False, now: float
+    ) -> bool:
         """Answer a request. A 2xx to an INVITE is repeated until its ACK comes.
 
-        False if the transaction is over or has its final response already.
+        A provisional response to an INVITE that is ``reliable`` is repeated until its PRACK
+        comes, and waits for the PRACK of an earlier one; so does a 2xx, if a body was not
+        acknowledged yet (RFC 3262 §3). False if the transaction is over or has its final
+        response already.
         """
         entry = self._entries.get(transaction)
         if entry is None or isinstance(
             entry.machine, InviteClientTransaction | NonInviteClientTransaction
         ):
             return False
-        if entry.machine.state not in (State.TRYING, State.PROCEEDING):
+        if entry.machine.state not in (State.TRYING, State.PROCEEDING) or entry.held is not None:
             return False
         if self._server_header and response.code != 100:
             response.headers.set("Server", self._server_header)
+        if reliable:
+            self._provisionals_of(transaction, entry, response).send(response, now=now)
+            self._settle(transaction, entry, now)
+            return True
+        if entry.provisionals is not None and response.code >= 200:
+            if response.code < 300 and entry.provisionals.description_pending:
+                entry.held = response
+                return True
+            entry.provisionals.finish()
         entry.machine.respond(response, now=now)
         if response.code >= 200:
             self._unanswered.discard(transaction)
@@ -343,6 +285,8 @@ class Endpoint:
             entry.answer_key = _answer_key(response)
             self._answers[entry.answer_key] = transaction
         self._settle(transaction, entry, now)
+        if response.code >= 200:
+            self._release(entry, now)
         return True
 
     def transport_failed(self, flow: Flow, *, now: float) -> None:
@@ -380,6 +324,8 @@ class Endpoint:
                 if entry.answer.timed_out:
                     self._drop_answer(entry)
                     self._events.append(AckTimedOut(transaction))
+            if entry.provisionals is not None:
+                self._provisionals_due(transaction, entry, entry.provisionals, now)
             self._settle(transaction, entry, now)
 
     def messages_to_send(self) -> list[Outgoing]:
@@ -446,7 +392,11 @@ class Endpoint:
             self.respond(transaction, refusal, now=now)
             return
         self._settle(transaction, entry, now)
-        self._events.append(RequestReceived(transaction, request, flow, entry.local_tag))
+        received = RequestReceived(transaction, request, flow, entry.local_tag)
+        if request.method == "PRACK":
+            self._receive_prack(received, now)
+            return
+        self._events.append(received)
 
     def _refusal(self, request: Request, local_tag: str) -> Response | None:
         """The answer to a request that asks for what we do not know (RFC 3261 §8.2.1, §8.2.2.3).
@@ -476,9 +426,89 @@ class Endpoint:
         pending = invite.machine.state is State.PROCEEDING
         response = build_response(request, 200, to_tag=invite.local_tag)
         self.respond(transaction, response, now=now)
-        if pending and not invite.cancel_wanted:
+        if pending and invite.held is not None:
+            # Its user believes it answered, and is told that the peer never acknowledged.
+            self._refuse_instead(invite_id, invite, invite.held, 487, now)
+            self._events.append(AckTimedOut(invite_id))
+        elif pending and not invite.cancel_wanted:
             invite.cancel_wanted = True
             self._events.append(CancelReceived(invite_id))
+
+    # Reliable provisional responses
+
+    def _provisionals_of(
+        self, transaction: int, entry: _Entry, response: Response
+    ) -> ReliableProvisionals:
+        if entry.provisionals is None:
+            # From 1 to 2^31 - 1 (RFC 3262 §3), with room to count on.
+            entry.provisionals = ReliableProvisionals(
+                first_rseq=int(self._ids.new_id()[:7], 16) + 1
+            )
+            entry.provisionals_key = _answer_key(response)
+            self._provisionals[entry.provisionals_key] = transaction
+        return entry.provisionals
+
+    def _receive_prack(self, received: RequestReceived, now: float) -> None:
+        prack = received.request
+        try:
+            rack = RAck.of_prack(prack)
+        except PeerError as error:
+            self.respond(received.transaction, build_response(prack, error.status), now=now)
+            return
+        key = (
+            prack.call_id,
+            str(rack.cseq),
+            prack.from_address.tag or "",
+            prack.to_address.tag or "",
+        )
+        transaction = self._provisionals.get(key)
+        entry = self._entries[transaction] if transaction is not None else None
+        if (
+            transaction is None
+            or entry is None
+            or entry.provisionals is None
+            or not entry.provisionals.acknowledge(rack, now=now)
+        ):
+            refusal = build_response(prack, 481, to_tag=received.local_tag)
+            self.respond(received.transaction, refusal, now=now)
+            return
+        self._entries[received.transaction].releases = transaction
+        self._events.append(PrackReceived(transaction, received))
+        self._settle(transaction, entry, now)
+
+    def _release(self, prack: _Entry, now: float) -> None:
+        """A PRACK is answered, or never will be: the 2xx that waited for it may go."""
+        transaction, prack.releases = prack.releases, None
+        entry = self._entries.get(transaction) if transaction is not None else None
+        if transaction is None or entry is None or entry.held is None:
+            return
+        if entry.provisionals is None or not entry.provisionals.description_pending:
+            held, entry.held = entry.held, None
+            self.respond(transaction, held, now=now)
+
+    def _provisionals_due(
+        self, transaction: int, entry: _Entry, provisionals: ReliableProvisionals, now: float
+    ) -> None:
+        missing = provisionals.unacknowledged
+        provisionals.handle_timeout(now=now)
+        if (
+            provisionals.timed_out
+            and missing is not None
+            and entry.machine.state is (State.PROCEEDING)
+        ):
+            refusal = self._refuse_instead(transaction, entry, missing, 504, now)
+            self._events.append(PrackTimedOut(transaction, refusal))
+
+    def _refuse_instead(
+        self, transaction: int, entry: _Entry, response: Response, code: int, now: float
+    ) -> Response:
+        """Refuse an INVITE after all for which ``response`` was meant."""
+        refusal = Response(code)
+        for name in ("Via", "From", "To", "Call-ID", "CSeq"):
+            refusal.headers.setlist(name, list(response.headers.getlist(name)))
+        entry.held = None
+        self.respond(transaction, refusal, now=now)
+        return refusal
 
     def _receive_ack(self, ack: Request, now: float) -> None:
         transaction = self._answers.get(_answer_key(ack))
@@ -543,6 +573,10 @@ class Endpoint:
         self, transaction: int, entry: _Entry, now: float, flow: Flow | None = None
     ) -> None:
         """Drain a transaction that has just been fed; throw it away if it is over."""
+        if entry.provisionals is not None:
+            assert isinstance(entry.machine, InviteServerTransaction)
+            for response in entry.provisionals.responses_to_send():
+                entry.machine.respond(response, now=now)
         for message in entry.machine.messages_to_send():
             self._output.append(Outgoing(bytes(message), entry.flow, entry.fallback))
         while (event := entry.machine.next_event()) is not None:
@@ -554,6 +588,7 @@ class Endpoint:
                 self._events.append(TransactionTimedOut(transaction))
         if entry.machine.state is State.TERMINATED:
             self._remove(transaction, entry)
+            self._release(entry, now)
             return
         deadline = entry.next_deadline()
         if deadline is not None and deadline != entry.deadline:
@@ -584,6 +619,8 @@ class Endpoint:
             self._servers.pop(entry.key, None)
             self._unanswered.discard(transaction)
             self._drop_answer(entry)
+            if entry.provisionals_key is not None:
+                self._provisionals.pop(entry.provisionals_key, None)
 
     def _drop_answer(self, entry: _Entry) -> None:
         entry.answer = None
@@ -637,8 +674,11 @@ def _way_back(request: Request, flow: Flow) -> tuple[Flow, Flow | None]:
     via_port = response_address(_via_of(request))[1]
     by_via = Flow(flow.transport, flow.host, via_port, flow.local)
     if flow.transport.reliable:
-        port = request.top_via.port or (5061 if flow.transport is Transport.TLS else 5060)
-        return flow, Flow(flow.transport, flow.host, port, None)
+        via = request.top_via
+        secure = flow.transport is Transport.TLS
+        port = via.port or (5061 if secure else 5060)
+        domain = via.host.strip("[]").lower() if secure else None
+        return flow, Flow(flow.transport, flow.host, port, None, domain)
     return by_via, None
 
 

@@ -35,6 +35,15 @@ class Flow:
     local: tuple[str, int] | None = None
     """Our end: the bound address and port of the socket. None lets the shell choose."""
 
+    domain: str | None = None
+    """Over TLS, the host whose certificate the other end has to show if we open the connection
+    (RFC 5922 §4): that of the URI, whatever the DNS made of it. None: the address."""
+
+    @property
+    def unbound(self) -> Flow:
+        """The same without our end: what identifies a connection."""
+        return self if self.local is None else dataclasses.replace(self, local=None)
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.transport.lower()}:{host}:{self.port}"
