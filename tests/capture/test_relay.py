@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import select
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +20,17 @@ from hypothesis import given, strategies as st
 from callreel.base.errors import CapacityError, MachineError, UsageError
 from callreel.calls.media import Stream
 from callreel.calls.model import PauseBehavior, Track
-from callreel.capture import latch as latch_module, recordings as recordings_module
+from callreel.capture import (
+    anchor as anchor_module,
+    latch as latch_module,
+    recordings as recordings_module,
+)
 from callreel.capture.anchor import Anchor, Instant
+from callreel.capture.outgoing import Outgoing
 from callreel.capture.protocol import WorkerEventKind
 from callreel.capture.relay import AT_A_TIME, sort_of, sorts_of
+from callreel.capture.sockets import buffer_bytes
+from callreel.capture.sweep import Sweeper
 from callreel.journal.format import Block, Kind
 from callreel.journal.reader import read_journal
 from callreel.journal.writer import JournalWriter
@@ -176,6 +185,35 @@ def test_after_a_silence_another_port_may_speak(
         sent = bridge.from_callee()
         bridge.relay()
         assert elsewhere.heard() == sent
+
+
+def test_a_source_is_held_for_as_long_as_it_speaks(bridge: Bridge) -> None:
+    latch = bridge.recorder._calls[CALL].streams[0].rtp.latch
+    for count in (1, 1, 3):
+        latch.heard_ns = 0
+        before_ns = time.monotonic_ns()
+        bridge.from_caller(count)
+        bridge.relay()
+        assert latch.heard_ns >= before_ns - 1_000_000
+
+
+def test_the_clock_may_be_set(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    bridge.from_caller()
+    bridge.relay()
+    anchor = bridge.recorder._anchor
+    set_back = anchor.offset_ns - 3600 * 10**9
+    monkeypatch.setattr(anchor_module, "_measure", lambda: set_back)
+    bridge.recorder._checked_ns = 0
+    said = bridge.from_caller(2)
+    bridge.relay()
+    assert anchor.offset_ns == set_back
+    with Party(ssrc=0xC) as elsewhere:
+        elsewhere.send(bridge.caller_port, 2)
+        said += bridge.from_caller(2)
+        bridge.relay()
+    assert bridge.callee.heard() == [0, *said]
+    latch = bridge.recorder._calls[CALL].streams[0].rtp.latch
+    assert abs(latch.heard_ns - time.monotonic_ns()) < 10**9
 
 
 def test_strangers_are_not_relayed(bridge: Bridge) -> None:
@@ -385,6 +423,12 @@ def test_relaying_goes_on_while_nothing_is_kept(bridge: Bridge) -> None:
     assert bridge.kept(ONE, 0) == kept[0] + more[0]
     assert bridge.kept(ONE, HEARD) == kept[1] + more[1]
     assert event_names(bridge.root, ONE) == ["segment", "pause", "resume", "end"]
+    latches = [e for e in journal_events(bridge.root, ONE) if e["event"] == "latch"]
+    # At the start, and again when it is resumed.
+    assert [(e["stream"], e["port"]) for e in latches] == 2 * [
+        (0, bridge.caller.port),
+        (HEARD, bridge.callee.port),
+    ]
 
 
 class BusyAnchor(Anchor):
@@ -402,7 +446,9 @@ class BusyAnchor(Anchor):
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-def test_the_instants_cut_to_the_packet(bridge: Bridge, at_once: bool) -> None:
+def test_the_instants_cut_to_the_packet(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
     anchor = BusyAnchor()
     anchor.bridge = bridge
     bridge.recorder._intake.anchor = anchor
@@ -414,6 +460,9 @@ def test_the_instants_cut_to_the_packet(bridge: Bridge, at_once: bool) -> None:
         bridge.sweep()
         bridge.relay()
 
+    if not at_once:
+        # A disk that takes no time: nothing is relayed while it is waited for.
+        monkeypatch.setattr(bridge.recorder._disk, "run", lambda work: work())
     started = bridge.recorder.start(ONE, CALL, BOTH)
     turn()
     paused = bridge.recorder.pause(ONE, PauseBehavior.SKIP)
@@ -709,6 +758,51 @@ def test_what_the_kernel_drops_is_owned_up_to(bridge: Bridge) -> None:
             if event["event"] == "drops" and event["stream"] == number
         )
         assert lost == len(sent) - len(kept) > 0
+
+
+def test_a_refusal_is_no_overflow_however_full_the_queue_was(bridge: Bridge) -> None:
+    bridge.recorder.start(ONE, CALL, BOTH)
+    tap = bridge.recorder._calls[CALL].streams[0].rtp
+    bridge.from_caller()
+    bridge.relay()
+    # A datagram of 1,012 bytes costs the kernel 2,304.
+    bridge.from_caller(buffer_bytes(tap.sock) // 2304 - 5, payload_bytes=1000)
+    bridge.relay()
+    bridge.from_caller()
+    bridge.relay()
+    with NumberedSource("127.0.0.2") as stranger:
+        stranger.send(bridge.caller_port, 5, to="127.0.0.1")
+    bridge.from_caller()
+    bridge.relay()
+    bridge.recorder.stop(ONE)
+    (drops,) = [e for e in journal_events(bridge.root, ONE) if e["event"] == "drops"]
+    assert (drops["kernel"], drops["foreign"]) == (0, 5)
+
+
+def test_one_that_is_refused_holds_up_none_behind_it() -> None:
+    sweeper = Sweeper(socket.AF_INET)
+    out = Outgoing(sweeper)
+    sent: list[int] = []
+    size = out._headers.itemsize
+    refusals = {3: [errno.EPERM], 4: [errno.ECONNREFUSED], 8: [errno.ENOBUFS]}
+
+    def kernel(fd: int, address: int, count: int, flags: int) -> int:
+        first = (address - out._address) // size
+        if refusals.get(first):
+            ctypes.set_errno(refusals[first].pop())
+            return -1
+        upto = next((at for at in range(first, first + count) if refusals.get(at)), first + count)
+        sent.extend(range(first, upto))
+        return upto - first
+
+    out._sendmmsg = kernel  # type: ignore[assignment]
+    out.send(1, bytes(16), 10, 20)
+    # Not 3, which the kernel did not want; 4 at the second try; from 8 on there was no room.
+    assert sent == [0, 1, 2, 4, 5, 6, 7]
+    assert (out.sent, out.unsent) == (7, 3)
+    refusals = {at: [errno.EPERM] * 2 for at in range(20)}
+    out.send(1, bytes(16), 20, 20)
+    assert (out.sent, out.unsent) == (7, 23)
 
 
 def test_a_party_that_is_silent_is_told(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:

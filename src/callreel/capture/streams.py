@@ -60,10 +60,8 @@ class LiveStream:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether what comes to it is kept or relayed, and there is somebody it may come from."""
-        if not self.keepers and self.across is None:
-            return False
-        return not ipaddress.ip_address(self.stream.remote_host.partition("%")[0]).is_unspecified
+        """Whether what comes to it is kept or relayed."""
+        return bool(self.keepers) or self.across is not None
 
     @property
     def source(self) -> dict[str, Any]:
