@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes the environments in which tests/sdk runs the vendors' SDKs, each as its lock file says and
-# once: signalwire (Python) in one venv, both Node SDKs in one node_modules, Twilio's own schema.
+# once: signalwire (Python) in one venv, both Node SDKs in one node_modules, Twilio's own schema. And
+# one for SIPVicious, which tests/peers has scan the server.
 # What cannot be made here (no npm, no network) is said and left out: the tests of it then skip.
 set -eu
 . "$(dirname "$0")/venv.sh"
@@ -31,6 +32,17 @@ signalwire() (
     PIP_USE_PEP517=1 install_into "$python" "$venv" --require-hashes --no-deps \
         --only-binary :all: --no-binary twilio --no-build-isolation \
         -r "$locks/signalwire-requirements.txt"
+    touch "$venv/.ready"
+)
+
+sipvicious() (
+    set -e
+    venv=$sdks/sipvicious
+    fresh "$venv/.ready" tests/peers/sipvicious-requirements.txt && return
+    say "setting up PyPI's sipvicious in $venv"
+    make_venv "$python" "$venv"
+    install_into "$python" "$venv" --require-hashes --no-deps --only-binary :all: \
+        -r tests/peers/sipvicious-requirements.txt
     touch "$venv/.ready"
 )
 
@@ -69,6 +81,7 @@ attempt() {
 }
 
 attempt signalwire
+attempt sipvicious
 if command -v npm >/dev/null 2>&1; then
     attempt node
     attempt twilio_schema
