@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from callreel.base.errors import MachineError
 from callreel.calls.model import PauseBehavior, Track
+from callreel.wire.sdes import Key
 
 
 class NoAnswer(MachineError):
@@ -29,6 +30,19 @@ class Codec:
     """1 or 2."""
     fmtp: str = ""
     """Format parameters as signalled, or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Srtp:
+    """The keys of a stream that is SRTP (RFC 3711)."""
+
+    receive: Key
+    """With which the peer protects what it sends."""
+    send: Key
+    """With which what is sent to it is protected."""
+    sealed: str = field(default="", compare=False, repr=False)
+    """``receive`` as journals hold it, which only the server's key opens; filled in on the way to
+    the media worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +71,8 @@ class Stream:
     """False while the peer wants nothing sent to it: its SDP says ``sendonly`` or ``inactive``."""
     rtcp_mux: bool = False
     """Whether RTCP comes to the RTP port (RFC 5761)."""
+    srtp: Srtp | None = None
+    """Its keys; None for plain RTP."""
 
 
 @dataclass(frozen=True, slots=True)

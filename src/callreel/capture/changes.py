@@ -36,10 +36,15 @@ class Changes:
         if live.across is not None:
             self._intake.drain(live.across)
         before, live.stream = live.stream, stream
+        live.protection.rekey(stream.srtp)
         kept_before = {keeping.recording for keeping in live.keepers}
         self._intake.assign(live)
+        moved_ns = self._intake.anchor.now().mono_ns
         for tap in live.taps:
-            tap.latch.forget()
+            if before.remote_port != stream.remote_port and before.remote_port:
+                tap.latch.move(moved_ns)
+            else:
+                tap.latch.forget()
         if _address(before) != _address(stream):
             aim(live)
         now = self._intake.anchor.now()

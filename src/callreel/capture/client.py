@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +39,7 @@ from callreel.capture.protocol import (
     state_from_json,
     stopped_from_json,
 )
+from callreel.wire.sdes import Key
 
 DEADLINE_S = 5.0
 """How long a worker may be away, or take, before what was asked of it fails."""
@@ -148,7 +150,11 @@ class WorkerPool:
 
     A new call goes to the worker with the fewest streams, and all of it stays there. A worker that
     dies is waited for; what was asked of it is asked of its successor, which has taken over the
-    sockets. ``on_event`` is called from the event loop and must not block.
+    sockets. ``seal`` makes of a key of SRTP what journals hold. ``on_event`` is called from
+    the event loop and must not block.
+
+    ``advertised_host`` is where peers send media to; those with an IPv4 address to
+    ``advertised_ipv4``, where the sockets are of both families.
 
     ``async with WorkerPool(…) as pool`` connects and closes.
     """
@@ -159,8 +165,12 @@ class WorkerPool:
         *,
         on_event: Callable[[WorkerEvent], None],
         advertised_host: str,
+        advertised_ipv4: str | None = None,
+        seal: Callable[[Key], str] | None = None,
     ) -> None:
         self._host = advertised_host
+        self._ipv4 = advertised_ipv4 or advertised_host
+        self._seal = seal
         self._on_event = on_event
         self._links = [
             _Link(path, index, on_event=self._heed, on_state=self._learn)
@@ -224,7 +234,7 @@ class WorkerPool:
 
         ``beside`` names an open call that it is to be bridged with: both go to one worker.
         """
-        request = Request(Op.OPEN, call_id=call_id, streams=tuple(streams))
+        request = Request(Op.OPEN, call_id=call_id, streams=self._sealed(streams))
         known = self._calls.get(call_id) or self._opening.get(call_id)
         if known is not None:
             candidates = [known[0]]
@@ -250,7 +260,7 @@ class WorkerPool:
         """Change a call's streams to exactly these."""
         index = self._worker_of(call_id)
         addresses = await self._ports(
-            index, Request(Op.UPDATE, call_id=call_id, streams=tuple(streams))
+            index, Request(Op.UPDATE, call_id=call_id, streams=self._sealed(streams))
         )
         self._calls[call_id] = (index, len(streams))
         return addresses
@@ -322,6 +332,17 @@ class WorkerPool:
         answers = await asyncio.gather(*(link.ask(Request(Op.LIST)) for link in self._links))
         return [state_from_json(answer) for answer in answers]
 
+    def _sealed(self, streams: Sequence[Stream]) -> tuple[Stream, ...]:
+        """The streams, with their keys as journals hold them: no worker can make or open those."""
+        found = []
+        for stream in streams:
+            if stream.srtp is not None:
+                assert self._seal is not None, "whoever agrees on SRTP has a seal"
+                srtp = replace(stream.srtp, sealed=self._seal(stream.srtp.receive))
+                stream = replace(stream, srtp=srtp)
+            found.append(stream)
+        return tuple(found)
+
     def _by_load(self) -> list[int]:
         """Worker indices: those that answer first, then by the number of their streams."""
         load = [0] * len(self._links)
@@ -340,7 +361,11 @@ class WorkerPool:
 
     async def _ports(self, index: int, request: Request) -> Mapping[int, MediaAddress]:
         ports = ports_from_json((await self._links[index].ask(request)).get("ports"))
-        return {number: MediaAddress(self._host, port, port + 1) for number, port in ports.items()}
+        ipv4 = {one.number for one in request.streams if ":" not in one.remote_host}
+        return {
+            number: MediaAddress(self._ipv4 if number in ipv4 else self._host, port, port + 1)
+            for number, port in ports.items()
+        }
 
     async def _ask_keeper(self, recording_id: str, request: Request) -> dict[str, Any]:
         """Ask whoever has the recording; all in turn if that is not known (any more)."""

@@ -2,7 +2,9 @@
 
 Senders often use another port than they announce, so the port is learnt. Once learnt it is held:
 a second source at the same address is a stranger, until the first has been silent for two seconds
-or new signalling has come. A new SSRC from the same source is no new source. Pure.
+or new signalling has come. Where that names another port the source of before is a stranger for so
+long: it is the party that was transferred away, and may share its address with the new one. A new
+SSRC from the same source is no new source. Pure.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ SILENCE_NS = 2_000_000_000
 class Latch:
     """The source that is taken on one socket. A source is a raw ``sockaddr``, in one size."""
 
-    __slots__ = ("address", "heard_ns", "source")
+    __slots__ = ("_former", "_former_until_ns", "address", "heard_ns", "source")
 
     def __init__(self) -> None:
         self.source: bytes | None = None
@@ -26,9 +28,18 @@ class Latch:
         """The signalled address, packed in the socket's family: only a source there is latched."""
         self.heard_ns = 0
         """When it was last heard, arrival time; no earlier than when listening began."""
+        self._former: bytes | None = None
+        self._former_until_ns = 0
 
     def forget(self) -> None:
         """New signalling: the next source at the address is latched, whichever it is."""
+        self.source = self._former = None
+
+    def move(self, now_ns: int) -> None:
+        """New signalling, of another port: the next source at the address is latched, but not the
+        one of before, arrival time ``now_ns``, as long as it may only be trailing off.
+        """
+        self._former, self._former_until_ns = self.source or self._former, now_ns + SILENCE_NS
         self.source = None
 
     def admit(
@@ -48,6 +59,9 @@ class Latch:
         eligible = self._eligible(sources)
         if media is not None:
             eligible &= media
+        if self._former is not None:
+            trailing = (sources == np.frombuffer(self._former, np.uint8)).all(axis=1)
+            eligible &= ~(trailing & (arrival_ns < self._former_until_ns))
         at = 0
         while at < n:
             if self.source is None:

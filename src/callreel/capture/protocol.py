@@ -18,8 +18,9 @@ from enum import Enum
 from typing import Any
 
 from callreel.base.errors import CallreelError, CapacityError, MachineError, PeerError, UsageError
-from callreel.calls.media import CaptureState, CaptureStopped, Codec, Stream
+from callreel.calls.media import CaptureState, CaptureStopped, Codec, Srtp, Stream
 from callreel.calls.model import PauseBehavior, Track
+from callreel.wire.sdes import Key, Suite
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 MAX_STREAMS = 32
@@ -75,6 +76,8 @@ class WorkerEventKind(Enum):
     """A source was latched: ``stream``, ``host``, ``port``, ``ssrc``."""
     NO_MEDIA = "no-media"
     """Nothing came from the expected source: ``stream``."""
+    SILENT = "silent"
+    """Nothing has come for long from a peer of a bridged call that should send: ``stream``."""
     WRITE_FAILED = "write-failed"
     """A journal cannot be written (``message``); what comes is held back in memory and tried
     again with each sweep, and lost (``packets``, a total) when there is too much of it."""
@@ -138,6 +141,8 @@ class WorkerState:
     """Packets that could not be sent on: the kernel would not take them."""
     strange: int = 0
     """Datagrams not sent on because they were neither RTP nor RTCP."""
+    unauthentic: int = 0
+    """SRTP not sent on because it was not made with the key, or was replayed."""
 
 
 def encode_frame(value: Mapping[str, Any]) -> bytes:
@@ -254,6 +259,7 @@ def stream_to_json(stream: Stream) -> dict[str, Any]:
         "sending": stream.sending,
         "receiving": stream.receiving,
         "rtcp_mux": stream.rtcp_mux,
+        "srtp": None if stream.srtp is None else _srtp_to_json(stream.srtp),
     }
 
 
@@ -274,6 +280,42 @@ def stream_from_json(value: object) -> Stream:
         sending=_bool(value, "sending"),
         receiving=_bool(value, "receiving"),
         rtcp_mux=_bool(value, "rtcp_mux"),
+        srtp=None if value.get("srtp") is None else _srtp(value["srtp"]),
+    )
+
+
+def key_to_json(key: Key) -> list[str]:
+    """A key. It goes over a socket of this machine, and is never written to a disk."""
+    return [key.suite.value, key.master.hex(), key.mki.hex()]
+
+
+def key_from_json(value: object) -> Key:
+    """Reads what ``key_to_json`` made. Raises ``ValueError`` for anything else, without telling
+    what it was."""
+    try:
+        if not isinstance(value, list):
+            raise ValueError("not a list")
+        suite, master, mki = value
+        return Key(Suite(suite), bytes.fromhex(master), bytes.fromhex(mki))
+    except (ValueError, TypeError):
+        raise ValueError("srtp: a key that is none") from None
+
+
+def _srtp_to_json(srtp: Srtp) -> dict[str, Any]:
+    return {
+        "receive": key_to_json(srtp.receive),
+        "send": key_to_json(srtp.send),
+        "sealed": srtp.sealed,
+    }
+
+
+def _srtp(value: object) -> Srtp:
+    if not isinstance(value, dict):
+        raise ValueError("srtp: want an object")
+    return Srtp(
+        receive=key_from_json(value.get("receive")),
+        send=key_from_json(value.get("send")),
+        sealed=_text(value, "sealed"),
     )
 
 
@@ -360,6 +402,7 @@ def state_to_json(state: WorkerState) -> dict[str, Any]:
         "relayed": state.relayed,
         "unsent": state.unsent,
         "strange": state.strange,
+        "unauthentic": state.unauthentic,
     }
 
 
@@ -379,6 +422,7 @@ def state_from_json(value: Mapping[str, Any]) -> WorkerState:
         relayed=_int(value, "relayed", 0, 1 << 62),
         unsent=_int(value, "unsent", 0, 1 << 62),
         strange=_int(value, "strange", 0, 1 << 62),
+        unauthentic=_int(value, "unauthentic", 0, 1 << 62),
     )
 
 

@@ -26,6 +26,7 @@ from callreel.capture.disk import Disk
 from callreel.capture.handover import Keeper, NoKeeper
 from callreel.capture.intake import Intake
 from callreel.capture.opening import Opener
+from callreel.capture.protection import Protection
 from callreel.capture.protocol import (
     CallPorts,
     WorkerEvent,
@@ -46,6 +47,9 @@ _RARELY = 5
 """RTCP sockets and drop counters are looked at with every so many sweeps of a call."""
 _CLOCK_CHECK_NS = 500_000_000
 """How often it is looked whether the clock was set, where no sweep does so."""
+
+_WATCH_NS = 5_000_000_000
+"""How often silent peers are looked for."""
 
 
 class Recorder:
@@ -84,6 +88,8 @@ class Recorder:
             generation=generation,
         )
         self._period_ns = settings.sweep_ms * 1_000_000
+        self._silent_ns = settings.media_timeout_ms * 1_000_000
+        self._watch_due_ns = 0
         self._calls: dict[str, LiveCall] = {}
         self._due: deque[LiveCall] = deque()
         self._checked_ns = 0
@@ -255,6 +261,7 @@ class Recorder:
             relayed=self._relay.sent,
             unsent=self._relay.unsent,
             strange=self._relay.strange,
+            unauthentic=self._relay.unauthentic,
         )
 
     # The relay
@@ -273,6 +280,8 @@ class Recorder:
         self._relay.turn()
         if self._relay.latched:
             self._intake.report_latched()
+        while self._relay.moved:
+            self._save(self._relay.moved.pop().call)
         now_ns = time.monotonic_ns()
         if now_ns - self._checked_ns >= _CLOCK_CHECK_NS:
             self._checked_ns = now_ns
@@ -281,8 +290,24 @@ class Recorder:
     # The sweep
 
     def next_due_ns(self) -> int | None:
-        """When the next sweep is due, arrival time; None while nothing is kept."""
-        return self._due[0].due_ns if self._due else None
+        """When there is something to do next, arrival time; None while nothing is kept."""
+        due_ns = self._due[0].due_ns if self._due else None
+        if not self._silent_ns or not self._relay.is_busy:
+            return due_ns
+        return self._watch_due_ns if due_ns is None else min(due_ns, self._watch_due_ns)
+
+    def watch(self, now_ns: int) -> None:
+        """Report peers of bridged calls that should send and do not: they may be gone."""
+        if not self._silent_ns or now_ns < self._watch_due_ns:
+            return
+        self._watch_due_ns = now_ns + min(_WATCH_NS, self._silent_ns)
+        for call in self._calls.values():
+            for live in call.streams.values() if call.other is not None else ():
+                heard_ns = max(live.rtp.latch.heard_ns, live.rtcp.latch.heard_ns)
+                silent = live.stream.sending and now_ns - heard_ns >= self._silent_ns
+                if silent and not live.is_silent:
+                    self._tell(WorkerEventKind.SILENT, call, None, stream=live.stream.number)
+                live.is_silent = silent
 
     def sweep(self, now_ns: int, *, calls: int) -> bool:
         """Sweep at most so many of the calls that are due; whether there are more."""
@@ -395,9 +420,9 @@ class Recorder:
                 stream = stream_from_json(entry["stream"])
                 rtp, rtcp = socks[2 * index : 2 * index + 2]
                 port = int(rtp.getsockname()[1])
-                call.streams[stream.number] = LiveStream(
-                    call, stream, port, Tap(rtp), Tap(rtcp), ssrc=entry["ssrc"]
-                )
+                live = LiveStream(call, stream, port, Tap(rtp), Tap(rtcp), ssrc=entry["ssrc"])
+                live.protection = Protection.from_json(stream.srtp, entry["protection"])
+                call.streams[stream.number] = live
             for entry in value["recordings"]:
                 recording = self._recordings.revive(call_id, entry)
                 call.recordings[recording.id] = recording

@@ -90,6 +90,7 @@ class Recordings:
             self._note_latches(call, recording, instant)
             header = self._header(call, recording)
             self._disk.run(lambda: recording.begin(header, instant))
+            self._repeat_keys(call, recording, instant)
         except BaseException:
             del call.recordings[recording_id]
             self._intake.settle(call.lives())
@@ -212,6 +213,7 @@ class Recordings:
         for recording in call.recordings.values():
             self._add(recording)
             recording.header = self._header(call, recording)
+            self._repeat_keys(call, recording, self._anchor.now())
             self._note_latches(call, recording, self._anchor.now())
             self._write([(call, recording)])
             self._tell(
@@ -286,6 +288,13 @@ class Recordings:
             kept = any(keeping.recording is recording for keeping in live.keepers)
             if kept and live.rtp.latch.source is not None:
                 recording.note(Event.LATCH, instant, stream=source.number, **live.source)
+
+    def _repeat_keys(self, call: LiveCall, recording: LiveRecording, instant: Instant) -> None:
+        """Say once more what the header says of streams that are SRTP: with a torn header all of
+        them would be lost."""
+        for source in call.sources_of(recording):
+            if source.live.stream.srtp is not None:
+                recording.note(Event.STREAM, instant, **source.description)
 
     def _header(self, call: LiveCall, recording: LiveRecording) -> dict[str, Any]:
         return {

@@ -10,8 +10,9 @@ RTCP, which in RTP would be the payload types 64 to 95 with the marker set. So e
 the other side wants it, whether either side multiplexes or not. Anything else (STUN, DTLS, noise)
 is not sent on.
 
-Where legs do not share keys, SRTP would be undone and done again between receiving and sending;
-:meth:`Relay._read` is the one place where a packet passes from one leg to the other.
+SRTP that both legs have the keys of passes as it is too. Where they do not share keys it is undone
+and done again, packet by packet (:meth:`Relay._cross`); what does not authenticate is not sent on.
+What is put aside is in any case what was received.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from numpy.typing import NDArray
 from callreel.base.errors import CapacityError
 from callreel.capture.anchor import Anchor
 from callreel.capture.outgoing import Outgoing
+from callreel.capture.protection import Crossing, crosses
 from callreel.capture.streams import LiveStream
 from callreel.capture.sweep import STAMP_ONLY, Batch, Sweeper
 from callreel.capture.tap import MAX_BATCHES, Tap
+from callreel.wire.srtp import Refusal
 
 AT_A_TIME = 32
 """Datagrams taken from one socket before the next one's turn comes: a flood holds nobody up."""
@@ -72,6 +75,8 @@ class Inlet:
     """The socket that RTP is sent from, to that one's peer; None if it is not sent on."""
     rtcp_to: Tap | None = None
     """The same for RTCP."""
+    crossing: Crossing | None = None
+    """What is undone and done on the way; None where packets pass as they are."""
     lengths: list[int] = field(default_factory=list)
     """Put aside since the last sweep: bytes of each packet."""
     stamps_ns: list[int] = field(default_factory=list)
@@ -125,6 +130,10 @@ class Relay:
         """Streams whose source was latched, of which nobody was told as yet."""
         self.strange = 0
         """Datagrams from a latched source that were neither RTP nor RTCP, ever."""
+        self.unauthentic = 0
+        """SRTP from a latched source that was not made with the key or was replayed, ever."""
+        self.moved: set[LiveStream] = set()
+        """Streams whose sending got somewhere that a successor must know, not told as yet."""
 
     def fileno(self) -> int:
         """To wait on."""
@@ -180,6 +189,10 @@ class Relay:
         inlet = self._by_fd[live.rtp.fd]
         inlet.rtp_to, inlet.rtcp_to = rtp_to, rtcp_to
         self._by_fd[live.rtcp.fd].rtcp_to = rtcp_to
+        crossing = None
+        if crosses(live.stream, across.stream):
+            crossing = Crossing(live.protection.receivers, across.protection.sender)
+        inlet.crossing = self._by_fd[live.rtcp.fd].crossing = crossing
 
     def turn(self) -> None:
         """Relay some of what has come."""
@@ -210,7 +223,10 @@ class Relay:
             self._pass_mixed(inlet, n, now_ns)
             self._count_drops(inlet, n, -1)
         else:
-            stamp_ns = self._pass_alike(inlet, n, shape)
+            if inlet.crossing is None:
+                stamp_ns = self._pass_alike(inlet, n, shape)
+            else:
+                stamp_ns = self._cross_alike(inlet, n, shape)
             tap.latch.heard_ns = max(tap.latch.heard_ns, stamp_ns - self._anchor.offset_ns)
             if (
                 n == AT_A_TIME
@@ -256,6 +272,54 @@ class Relay:
             inlet.relayed.append(sent)
         return stamp_ns
 
+    def _cross_alike(self, inlet: Inlet, n: int, shape: tuple[int, int]) -> int:
+        """The same where they are to be undone or done again on the way."""
+        sweeper, length = self._sweeper, shape[0]
+        if n > 1:
+            lengths = np.full(n, length, np.uint16)
+            sorts = sorts_of(sweeper.heads(n), lengths)
+            self.strange += int((sorts == 0).sum())
+            batch = sweeper.take_uniform(n, shape)
+            relayed = self._send_sorted(inlet, *self._cross(inlet, sorts, lengths))
+            self._put_aside(inlet, batch, relayed)
+            return int(batch.stamps_ns[-1])
+        # One at a time is how they mostly come: without numpy this costs a third.
+        data = bytes(sweeper.octets[:length])
+        sort = sort_of(data[0], data[1], length) if length > 1 else 0
+        to = inlet.rtp_to if sort == _RTP else inlet.rtcp_to
+        sent = False
+        if sort == 0:
+            self.strange += 1
+        elif to is not None and to.to is not None:
+            packet = self._crossed(inlet, sort, data)
+            if packet is not None:
+                sweeper.octets[: len(packet)] = packet
+                self._out.send(to.fd, to.to, 1, len(packet))
+                sent = True
+        stamp_ns = sweeper.stamp_ns()
+        if inlet.live.keepers:
+            inlet.lengths.append(length)
+            inlet.stamps_ns.append(stamp_ns)
+            inlet.pieces.append(data)
+            inlet.relayed.append(sent)
+        return stamp_ns
+
+    def _crossed(self, inlet: Inlet, sort: int, data: bytes) -> bytes | None:
+        """One packet as it goes on; None, and counted, if it does not."""
+        crossing = inlet.crossing
+        assert crossing is not None
+        packet = crossing.rtp(data) if sort == _RTP else crossing.rtcp(data)
+        if isinstance(packet, bytes):
+            if crossing.sender is not None and crossing.sender.moved:
+                assert inlet.live.across is not None
+                self.moved.add(inlet.live.across)
+            return packet
+        if isinstance(packet, Refusal):
+            self.unauthentic += 1
+        else:
+            self._out.unsent += 1
+        return None
+
     def _pass_mixed(self, inlet: Inlet, n: int, now_ns: int) -> None:
         """Pass on what of ``n`` datagrams may be taken."""
         sweeper, tap = self._sweeper, inlet.tap
@@ -267,10 +331,31 @@ class Relay:
         if mixed.latched is not None and tap is inlet.live.rtp:
             inlet.live.ssrc = mixed.latched.ssrc
             self.latched.append(inlet.live)
-        relayed = self._send_sorted(inlet, np.where(mixed.taken, sorts, 0), mixed.lengths)
         self.strange += int((mixed.taken & (sorts == 0)).sum())
+        wanted = np.where(mixed.taken, sorts, 0)
+        # Crossing puts other bytes in their place.
         batch = sweeper.take(mixed.taken, mixed.lengths, mixed.stamps_ns)
+        if inlet.crossing is not None:
+            relayed = self._send_sorted(inlet, *self._cross(inlet, wanted, mixed.lengths))
+        else:
+            relayed = self._send_sorted(inlet, wanted, mixed.lengths)
         self._put_aside(inlet, batch, relayed[mixed.taken])
+
+    def _cross(
+        self, inlet: Inlet, sorts: NDArray[np.uint8], lengths: NDArray[np.uint16]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+        """Make what was received fit for the other leg, in its slots; the sorts of what there is
+        to send on, and the lengths."""
+        sweeper = self._sweeper
+        sorts, lengths = sorts.copy(), lengths.copy()
+        for at in np.flatnonzero(sorts).tolist():
+            packet = self._crossed(inlet, sorts[at], sweeper.packet(at, int(lengths[at])))
+            if packet is None:
+                sorts[at] = 0
+            else:
+                sweeper.put(at, packet)
+                lengths[at] = len(packet)
+        return sorts, lengths
 
     def _send_sorted(
         self, inlet: Inlet, sorts: NDArray[np.uint8], lengths: NDArray[np.uint16]

@@ -9,6 +9,7 @@ from typing import Any
 
 from callreel.calls.media import Stream
 from callreel.calls.model import Track
+from callreel.capture.protection import Protection
 from callreel.capture.protocol import codec_to_json
 from callreel.capture.recording import LiveRecording
 from callreel.capture.tap import Tap
@@ -52,6 +53,13 @@ class LiveStream:
     """The stream of the other call that it is relayed to, and that is relayed to it."""
     ssrc: int = 0
     """Of the first packet from the latched source."""
+    is_silent: bool = False
+    """Whether it was reported that nothing comes from a peer that should send."""
+    protection: Protection = field(default_factory=Protection)
+    """The contexts of its SRTP."""
+
+    def __post_init__(self) -> None:
+        self.protection.rekey(self.stream.srtp)
 
     @property
     def taps(self) -> tuple[Tap, ...]:
@@ -98,6 +106,7 @@ class Source:
             label=stream.label,
             participant=stream.participant,
             sending=self.sending,
+            sealed_key="" if stream.srtp is None else stream.srtp.sealed,
         )
 
 

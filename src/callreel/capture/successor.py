@@ -37,6 +37,7 @@ def call_to_blob(call: LiveCall) -> bytes:
                 {
                     "stream": stream_to_json(live.stream),
                     "ssrc": live.ssrc,
+                    "protection": live.protection.to_json(),
                     "taps": [_tap_to_json(tap) for tap in (live.rtp, live.rtcp)],
                 }
                 for live in in_order(call)

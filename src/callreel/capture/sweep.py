@@ -220,6 +220,15 @@ class Sweeper:
         data = self._slots[: len(kept), :longest][octets].tobytes()
         return Batch(lengths[chosen], stamps_ns[chosen], data)
 
+    def packet(self, index: int, length: int) -> bytes:
+        """A datagram just received."""
+        return self._slots[index, :length].tobytes()
+
+    def put(self, index: int, data: bytes) -> None:
+        """Have something else in a datagram's slot, to be sent on in its place."""
+        at = index * STRIDE_BYTES
+        self.octets[at : at + len(data)] = data
+
     def stamp_ns(self) -> int:
         """The first datagram's stamp, known to be there; wall time."""
         seconds, nanoseconds = _STAMP.unpack_from(self._control_bytes)

@@ -163,6 +163,7 @@ class Worker:
     def _turn(self) -> None:
         calls = _CALLS_BETWEEN_RELAYS if self._recorder.is_relaying else _CALLS_AT_A_TIME
         more = self._recorder.sweep(time.monotonic_ns(), calls=calls)
+        self._recorder.watch(time.monotonic_ns())
         due_ns = self._recorder.next_due_ns()
         timeout: float | None = None
         if more:

@@ -93,7 +93,8 @@ class Sender:
     ) -> None:
         """``ca_file``: certificates (PEM) to trust besides the system's and the usual ones."""
         self._clock = clock
-        self._policy = policy or AddressPolicy()
+        self.policy = policy or AddressPolicy()
+        """Where webhooks may go. May be replaced at any time."""
         self._own_resolver: SystemResolver | None = None
         if resolver is None:
             resolver = self._own_resolver = SystemResolver()
@@ -176,7 +177,7 @@ class Sender:
         reason: str | None = "no address"
         allowed = []
         for address in dict.fromkeys(found):
-            refusal = self._policy.refusal(address)
+            refusal = self.policy.refusal(address)
             if refusal is None:
                 allowed.append(address)
             else:

@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 
 MAGIC = b"\xc5RJ\n"
 VERSION = 1
+SRTP_VERSION = 1
+"""Of what ``srtp`` in a stream's description holds."""
 HEADER = struct.Struct("<4sBBHIIQQI")
 HEADER_BYTES = HEADER.size + 4
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
@@ -267,11 +269,14 @@ def stream_to_json(
     label: str = "",
     participant: str = "",
     sending: bool = True,
+    sealed_key: str = "",
 ) -> dict[str, Any]:
     """A stream as a segment header and a ``stream`` event hold it.
 
-    Each codec is ``{"payload_type", "name", "clock_rate_hz", "channels", "fmtp"}``.
+    Each codec is ``{"payload_type", "name", "clock_rate_hz", "channels", "fmtp"}``. ``srtp`` is
+    there where the packets are SRTP: ``{"version": 1, "sealed": …}``, see ``journal.keys``.
     """
+    srtp = {"srtp": {"version": SRTP_VERSION, "sealed": sealed_key}} if sealed_key else {}
     return {
         "number": number,
         "track": track,
@@ -279,4 +284,5 @@ def stream_to_json(
         "label": label,
         "participant": participant,
         "sending": sending,
+        **srtp,
     }

@@ -10,7 +10,7 @@ import errno
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +22,9 @@ from callreel.audio.mixing import saturate
 from callreel.base.errors import MachineError
 from callreel.calls.model import PauseBehavior, RecordingTrack, Trim
 from callreel.journal.durable import sync_folder
+from callreel.journal.keys import JournalSeal
 from callreel.render.axis import Axis, Canvas, Cover
+from callreel.render.decryption import OpenKey, no_keys
 from callreel.render.report import Rendering, build
 from callreel.render.survey import JournalSurvey, survey
 from callreel.render.timeline import Placed, Placer
@@ -60,6 +62,8 @@ class RenderSpec:
     """RMS of 20 ms below which it is silent. Quiet speech is near -40, line noise below -60."""
     minimum_ms: int = 0
     """What is shorter than this is absent with 16101."""
+    key_secret: bytes | None = field(default=None, repr=False)
+    """What opens the keys of SRTP in the journal; None where there are none."""
     riff_limit_bytes: int = MAX_RIFF_BYTES
     """Where the WAV becomes RF64. Lower it only to try that."""
 
@@ -97,7 +101,8 @@ def render_recording(journal: Path, destination: Path, spec: RenderSpec) -> Rend
     root = journal.parent
     if journal.name != spec.recording_id:
         raise MachineError("a journal's folder has the name of its recording", path=journal)
-    found = survey(root, spec.recording_id, spec.track.tracks)
+    open_key = no_keys if spec.key_secret is None else JournalSeal(spec.key_secret).open
+    found = survey(root, spec.recording_id, spec.track.tracks, open_key)
     channels = spec.channel_count if spec.track is RecordingTrack.BOTH else 1
     made = Rendering(rate_hz=RATE_HZ, channels=channels)
     wav, report_path = Path(f"{destination}.wav"), Path(f"{destination}.json")
@@ -108,7 +113,7 @@ def render_recording(journal: Path, destination: Path, spec: RenderSpec) -> Rend
             made.absent_code = TOO_SHORT
         else:
             with part.open("wb+") as file:
-                _Mixdown(root, spec, found, made, file).run()
+                _Mixdown(root, spec, found, made, file, open_key).run()
                 if made.absent_code is None:
                     made.sha256 = _sha256(file)
                     file.flush()
@@ -148,11 +153,17 @@ class _Mixdown:
     """The second time through a journal: everything in its place, and out into the file."""
 
     def __init__(
-        self, root: Path, spec: RenderSpec, found: JournalSurvey, made: Rendering, file: BinaryIO
+        self,
+        root: Path,
+        spec: RenderSpec,
+        found: JournalSurvey,
+        made: Rendering,
+        file: BinaryIO,
+        open_key: OpenKey,
     ) -> None:
         self._spec = spec
         self._made = made
-        self._walk = Walk(root, spec.recording_id, spec.track.tracks)
+        self._walk = Walk(root, spec.recording_id, spec.track.tracks, open_key)
         self._spans = found.spans()
         self._axis = Axis(self._spans)
         start = self._spans[0].start

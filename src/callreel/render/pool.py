@@ -22,6 +22,7 @@ from typing import ParamSpec, TypeVar
 from callreel.base.errors import MachineError
 from callreel.calls.model import Recording
 from callreel.calls.rendering import Rendered
+from callreel.journal.keys import JournalSeal
 from callreel.render.job import RenderResult, RenderSpec, render_recording
 from callreel.render.mixdown import mix_down
 from callreel.render.mp3 import encode_mp3
@@ -155,12 +156,20 @@ class JournalRenderer:
     """The :class:`callreel.calls.rendering.Renderer` of a server.
 
     ``journals`` is the folder of the journals' folders, ``scratch`` where rendered files wait to
-    be taken into the media store; ``silence_dbfs`` is what ``trim-silence`` goes by.
+    be taken into the media store; ``silence_dbfs`` is what ``trim-silence`` goes by; ``seal`` opens
+    the keys of SRTP.
     """
 
     def __init__(
-        self, pool: RenderPool, journals: Path, scratch: Path, *, silence_dbfs: float = -50.0
+        self,
+        pool: RenderPool,
+        journals: Path,
+        scratch: Path,
+        *,
+        silence_dbfs: float = -50.0,
+        seal: JournalSeal | None = None,
     ) -> None:
+        self._seal = seal
         self._silence_dbfs = silence_dbfs
         self._pool = pool
         self._journals = journals
@@ -174,6 +183,7 @@ class JournalRenderer:
             channel_count=recording.request.channel_count,
             trim=recording.request.trim,
             silence_dbfs=self._silence_dbfs,
+            key_secret=None if self._seal is None else self._seal.secret,
         )
         journal = self._journals / recording.id
         result = await self._pool.render(journal, self._scratch / recording.id, spec)

@@ -115,12 +115,13 @@ def _stream(stream: StreamSurvey, made: Rendering) -> dict[str, Any]:
         "stream": stream.number,
         "track": stream.track.value,
         "label": stream.label,
+        "srtp": stream.secure,
         "participant": stream.participant,
         "packets": {
             "expected": sequencer.expected(),
-            "received": counts.received,
+            "received": counts.received + stream.replayed,
             "lost": sequencer.lost(),
-            "duplicated": counts.duplicated,
+            "duplicated": counts.duplicated + stream.replayed,
             "reordered": counts.reordered,
             "late": placer.late if placer else 0,
             "undecodable": sum(stream.unknown.values()),
@@ -130,6 +131,7 @@ def _stream(stream: StreamSurvey, made: Rendering) -> dict[str, Any]:
             "foreign": stream.foreign,
             "truncated": stream.truncated,
             "unwritten": stream.unwritten,
+            "unauthentic": stream.unauthentic,
         },
         "ssrcs": [f"{ssrc:08x}" for ssrc in counts.ssrcs],
         "ssrc_changes": counts.ssrc_changes,
@@ -183,6 +185,7 @@ def _problems(
             (stream.unwritten, "packets could not be written to the journal."),
             (undecodable, "packets are of a codec that cannot be decoded."),
             (stream.malformed, "packets are no RTP."),
+            (stream.unauthentic, "packets failed authentication (SRTP) and are not heard."),
             (unplaced_ms, "ms of audio came too late to be put in its place."),
         ):
             if number:

@@ -12,6 +12,7 @@ import numpy as np
 from callreel.calls.model import PauseBehavior, Track
 from callreel.journal.format import Event
 from callreel.render.axis import Span, join
+from callreel.render.decryption import OpenKey, no_keys
 from callreel.render.timeline import Extent, Line, Survey
 from callreel.render.walk import RATE_HZ, Happened, Opened, Packets, Step, Torn, Walk
 
@@ -47,6 +48,12 @@ class StreamSurvey:
     """Packets that were no RTP."""
     rtcp: int = 0
     """RTCP packets on the RTP port."""
+    unauthentic: int = 0
+    """Packets of SRTP that were not made with the key."""
+    replayed: int = 0
+    """Packets of SRTP that came a second time."""
+    secure: bool = False
+    """Whether any of it was SRTP."""
     kernel: int = 0
     """Packets that the kernel dropped because the socket's queue was full."""
     foreign: int = 0
@@ -70,6 +77,8 @@ class StreamSurvey:
         self.audio += int((packets.batch.ticks > 0).sum())
         self.malformed += packets.malformed
         self.rtcp += packets.rtcp
+        self.unauthentic += packets.unauthentic
+        self.replayed += packets.replayed
         if len(packets.events):
             # All packets of an event carry the timestamp of its beginning (RFC 4733 §2.2.2).
             stamps = np.concatenate(([self.last_event], packets.events.astype(np.int64)))
@@ -151,11 +160,14 @@ class JournalSurvey:
         return join(found)
 
 
-def survey(root: Path, recording_id: str, tracks: tuple[Track, ...]) -> JournalSurvey:
-    """Go through a journal. Raises ``MachineError`` if it cannot be read at all."""
+def survey(
+    root: Path, recording_id: str, tracks: tuple[Track, ...], open_key: OpenKey = no_keys
+) -> JournalSurvey:
+    """Go through a journal. Raises ``MachineError`` if it cannot be read at all, or a key of SRTP
+    does not open."""
     found = JournalSurvey()
     paused: tuple[int, PauseBehavior] | None = None
-    walk = Walk(root, recording_id, tracks)
+    walk = Walk(root, recording_id, tracks, open_key)
     for thing in walk:
         match thing:
             case Step():
@@ -197,6 +209,7 @@ def survey(root: Path, recording_id: str, tracks: tuple[Track, ...]) -> JournalS
         if known.track in tracks:
             stream = _stream(found, number, known.track)
             stream.label, stream.participant = known.label, known.participant
+            stream.secure = known.was_secure
         elif number in found.streams and not found.streams[number].codecs:
             del found.streams[number]
     for stream in found.streams.values():

@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callreel.audio.codec import COMFORT_NOISE, TELEPHONE_EVENT, Decoder, decoder_for
+from callreel.base.errors import MachineError
 from callreel.calls.model import Track
-from callreel.journal.format import Block, Event, Hole, Kind, Slab
+from callreel.journal.format import SRTP_VERSION, Block, Event, Hole, Kind, Slab
 from callreel.journal.reader import Segment, read_journal
+from callreel.render.decryption import Decryption, OpenKey
 from callreel.render.timeline import Batch
 from callreel.wire.rtp import Octets, PacketTable, gather, parse_slab
 
@@ -61,6 +63,10 @@ class Packets:
     """Packets that were no RTP."""
     rtcp: int
     """RTCP packets that came to the RTP port."""
+    unauthentic: int
+    """Packets of SRTP that were not made with the stream's key, and are left out."""
+    replayed: int
+    """Packets of SRTP that came a second time, and are left out."""
     _table: PacketTable = field(repr=False)
     _audio: NDArray[np.int64] = field(repr=False)
     _decoders: dict[int, Decoder] = field(repr=False)
@@ -162,8 +168,12 @@ class _Clock:
 class _Stream:
     """What is known of one stream, and its packets that have not been given out."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, open_key: OpenKey) -> None:
         self.number = number
+        self.decryption: Decryption | None = None
+        self._open_key = open_key
+        self._decryption = Decryption()
+        self.was_secure = False
         # Without a header there is still the order of m-lines: the first is inbound.
         self.track = Track.OUTBOUND if number % 2 else Track.INBOUND
         self.label = ""
@@ -178,6 +188,7 @@ class _Stream:
         """Take over a stream's keys from a header or an event, as far as they make sense."""
         if value.get("track") in ("inbound", "outbound"):
             self.track = Track(value["track"])
+        self.decryption = self._decryption if self.learn_key(value) else None
         self.label = str(value.get("label", self.label))
         self.participant = str(value.get("participant", self.participant))
         self.names = dict(_STATIC)
@@ -203,6 +214,21 @@ class _Stream:
                 self.sorts[number] = _Sort.AUDIO
                 self.decoders[number] = decoder
 
+    def learn_key(self, value: dict[str, Any]) -> bool:
+        """Take note of the key that a description holds; whether it says that this is SRTP.
+
+        Raises ``MachineError`` for a key that does not open: to go on would be to throw away what
+        can still be heard once the right one is there.
+        """
+        srtp = value.get("srtp")
+        if srtp is None:
+            return False
+        if not isinstance(srtp, dict) or srtp.get("version") != SRTP_VERSION:
+            raise MachineError("a journal holds SRTP of a kind that is not known here")
+        self.was_secure = True
+        self._decryption.learn(self._open_key(str(srtp.get("sealed"))))
+        return True
+
     def give_out(self, span: int) -> Packets | None:
         """The packets taken so far as one."""
         if not self.slabs:
@@ -213,6 +239,11 @@ class _Stream:
         )
         arrival_ns = np.concatenate([arrival for _, arrival in self.slabs])
         self.slabs = []
+        unauthentic = replayed = 0
+        if self.decryption is not None:
+            clear = self.decryption.decrypt(lengths, octets)
+            lengths, octets, arrival_ns = clear.lengths, clear.octets, arrival_ns[clear.kept]
+            unauthentic, replayed = clear.unauthentic, clear.replayed
         table = parse_slab(lengths, octets)
         rows = np.flatnonzero(table.ok)
         types = table.payload_type[rows]
@@ -240,6 +271,8 @@ class _Stream:
             events=table.timestamp[rows[sorts == _Sort.EVENT]],
             malformed=int((~table.ok & ~table.rtcp).sum()),
             rtcp=int(table.rtcp.sum()),
+            unauthentic=unauthentic,
+            replayed=replayed,
             _table=table,
             _audio=rows,
             _decoders=dict(self.decoders),
@@ -247,9 +280,15 @@ class _Stream:
 
 
 class Walk:
-    """Once through a journal. What is known of its streams and clocks grows with it."""
+    """Once through a journal. What is known of its streams and clocks grows with it.
 
-    def __init__(self, root: Path, recording_id: str, tracks: tuple[Track, ...]) -> None:
+    Iterating raises ``MachineError`` where a key of SRTP does not open.
+    """
+
+    def __init__(
+        self, root: Path, recording_id: str, tracks: tuple[Track, ...], open_key: OpenKey
+    ) -> None:
+        self._open_key = open_key
         self._parts = read_journal(root, recording_id)
         self._tracks = tracks
         self._clock = _Clock()
@@ -335,7 +374,7 @@ class Walk:
 
     def _stream(self, number: int) -> _Stream | None:
         if number not in self.streams and len(self.streams) < _MAX_STREAMS:
-            self.streams[number] = _Stream(number)
+            self.streams[number] = _Stream(number, self._open_key)
         return self.streams.get(number)
 
     def _learn(self, value: dict[str, Any]) -> Iterator[Step]:
@@ -345,6 +384,9 @@ class Walk:
             stream = self._stream(number)
             if stream is not None:
                 if stream.slabs:
+                    if stream.decryption is not None:
+                        # A peer that changes its key sends with it before we have heard so.
+                        stream.learn_key(value)
                     yield self._step()
                 stream.learn(value)
 

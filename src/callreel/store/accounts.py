@@ -66,6 +66,11 @@ async def first(connection: AsyncConnection, seal: Seal) -> Account | None:
     return None if row is None else _account(row, seal)
 
 
+async def ids(connection: AsyncConnection) -> Sequence[str]:
+    """The ids of all accounts, oldest first. No secret is read, so no key is needed."""
+    return list(await connection.scalars(select(accounts.c.id).order_by(*_OLDEST)))
+
+
 async def every(connection: AsyncConnection, seal: Seal) -> Sequence[Account]:
     """All accounts, oldest first."""
     found = await connection.execute(select(accounts).order_by(*_OLDEST))

@@ -105,7 +105,7 @@ sessions = Table(
     "sessions",
     metadata,
     Column("call_id", String(32), ForeignKey("calls.id", ondelete="CASCADE"), primary_key=True),
-    Column("state", Text, nullable=False),  # signalling's own, JSON
+    Column("state", Text, nullable=False),  # signalling's own, JSON, sealed
 )
 
 registrations = Table(

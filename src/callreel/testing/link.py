@@ -190,6 +190,8 @@ class Taped:
     """By its number, unless named."""
     codecs: Sequence[dict[str, Any]] = (PCMU, PCMA, EVENTS)
     """As signalled."""
+    sealed_key: str = ""
+    """Given, the packets are SRTP."""
 
 
 def journal_blocks(
@@ -235,6 +237,7 @@ def journal_blocks(
                 taped.number,
                 taped.track or ("outbound" if taped.number % 2 else "inbound"),
                 taped.codecs,
+                sealed_key=taped.sealed_key,
             )
             for taped in streams
         ],
