@@ -9,6 +9,7 @@ from callreel.phone.softphone import Phone
 from callreel.phone.sources import parse_source
 from callreel.server.system import RandomIds, SystemClock
 from callreel.testing.ears import read_wav, tone_spans
+from callreel.wire.sdes import Suite
 
 Spans = list[tuple[float, float]]
 
@@ -18,8 +19,9 @@ def talk(
     record: Path | None = None,
     codecs: tuple[str, ...] = ("PCMU", "PCMA"),
     early_media: bool = False,
+    suites: tuple[Suite, ...] = (),
 ) -> Talk:
-    return Talk(parse_source(play), record, codecs, early_media)
+    return Talk(parse_source(play), record, codecs, early_media, suites)
 
 
 class Phones:

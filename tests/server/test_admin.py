@@ -17,7 +17,8 @@ from callreel.server.datadir import DataDir
 from callreel.server.http import serving
 from callreel.server.offline import offline_admin
 from callreel.server.peering import takes_calls_of
-from callreel.server.settings import PeerSettings, Settings, load_settings
+from callreel.server.settings import Settings, load_settings
+from callreel.server.sip_settings import PeerSettings
 from callreel.server.system import RandomIds, SystemClock
 from callreel.service.accounts import AccountService, Bootstrap
 from callreel.service.context import Context

@@ -4,10 +4,18 @@ import stat
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from callreel.base.errors import MachineError, UsageError
 from callreel.server.datadir import DataDir
-from callreel.server.settings import PeerSettings, RecordPolicy, Settings, load_settings
+from callreel.server.settings import Settings, load_settings
+from callreel.server.sip_settings import (
+    PeerSettings,
+    RecordPolicy,
+    RouteSettings,
+    TrunkSettings,
+    UserSettings,
+)
 
 DOCS = Path(__file__).parents[2] / "docs/settings.md"
 
@@ -18,9 +26,25 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"CALLREEL_{name.upper()}", raising=False)
 
 
-@pytest.mark.parametrize("name", [*Settings.model_fields, *PeerSettings.model_fields])
+@pytest.mark.parametrize("name", Settings.model_fields)
 def test_every_setting_is_documented(name: str) -> None:
-    assert f"| `{name}` |" in DOCS.read_text()
+    assert f"| `{name}` |" in DOCS.read_text().partition("## Peers")[0]
+
+
+@pytest.mark.parametrize(
+    ("heading", "model"),
+    [
+        ("Peers", PeerSettings),
+        ("Trunks", TrunkSettings),
+        ("Users", UserSettings),
+        ("Routes", RouteSettings),
+    ],
+)
+def test_every_key_of_a_table_is_documented(heading: str, model: type[BaseModel]) -> None:
+    section = DOCS.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    documented = {key.strip(" `") for row in rows for key in row.split(",")}
+    assert documented == {field.alias or name for name, field in model.model_fields.items()}
 
 
 def test_a_first_run_needs_nothing() -> None:

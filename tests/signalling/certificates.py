@@ -34,7 +34,7 @@ class Authority:
         """For a listener that is certified for ``names``; ``mutual`` wants the peer's too."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self._issue(names, expired=expired))
+        context.load_cert_chain(self.issue(names, expired=expired))
         if mutual:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(self.certificate)
@@ -44,10 +44,11 @@ class Authority:
         """For connections that are opened; with a certificate of its own if it has names."""
         context = ssl.create_default_context(cafile=str(self.certificate))
         if names:
-            context.load_cert_chain(self._issue(names))
+            context.load_cert_chain(self.issue(names))
         return context
 
-    def _issue(self, names: tuple[str, ...], *, expired: bool = False) -> Path:
+    def issue(self, names: tuple[str, ...], *, expired: bool = False) -> Path:
+        """A PEM of a new key and its certificate."""
         self._count += 1
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"peer {self._count}")])

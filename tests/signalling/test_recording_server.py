@@ -17,9 +17,11 @@ from callreel.server.system import RandomIds, SystemClock
 from callreel.service.accounts import AccountService
 from callreel.service.calls import CallService
 from callreel.service.recordings import RecordingService
-from callreel.signalling import recording_server
+from callreel.signalling import ended_calls
+from callreel.signalling.ended_calls import EndedCalls
 from callreel.signalling.peers import PeerDirectory
-from callreel.signalling.recording_server import RecordingServer, Refused
+from callreel.signalling.recording_server import RecordingServer
+from callreel.signalling.refusal import Refused, refusing
 from callreel.signalling.user_agent import UserAgent
 from callreel.wire.sip.glare import Glare
 from callreel.wire.sip.session_timer import SessionTimer
@@ -67,6 +69,7 @@ def a_server(calls: FailingCalls, media: Media) -> RecordingServer:
         media=cast(MediaPlane, media),
         accounts=cast(AccountService, None),
         calls=cast(CallService, calls),
+        ended=EndedCalls(cast(CallService, calls), cast(MediaPlane, media)),
         recordings=cast(RecordingService, None),
         clock=SystemClock(),
         ids=RandomIds(),
@@ -78,7 +81,7 @@ def a_server(calls: FailingCalls, media: Media) -> RecordingServer:
 async def test_an_end_that_cannot_be_noted_is_noted_later(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(recording_server, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(ended_calls, "FIRST_PAUSE_S", 0.01)
     calls, media = FailingCalls(failures=3), Media()
     server = a_server(calls, media)
     assert await server.restore() == [SESSION.call_id]
@@ -115,5 +118,5 @@ async def test_what_the_workers_cannot_mean_is_refused_as_not_acceptable() -> No
         raise UsageError("media from 2001:db8::1 cannot reach 127.0.0.1")
 
     with pytest.raises(Refused) as refused:
-        await RecordingServer._room(step())
+        await refusing(step())
     assert refused.value.status == 488

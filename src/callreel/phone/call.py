@@ -13,6 +13,7 @@ from callreel.phone.call_media import CallMedia, MediaStats
 from callreel.phone.description import Negotiation
 from callreel.phone.sender import FrameSource
 from callreel.phone.sources import CODECS, AudioSource
+from callreel.wire.sdes import Suite
 from callreel.wire.sip.dialog import Dialog
 
 MAX_EVENTS = 10_000
@@ -102,6 +103,8 @@ class Talk:
     """What is spoken, the preferred first."""
     early_media: bool = False
     """Whether to hear and record, and on an incoming call to speak, before the answer."""
+    suites: tuple[Suite, ...] = ()
+    """Given, the media is SRTP in one of these, the preferred first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

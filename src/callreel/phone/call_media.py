@@ -16,6 +16,7 @@ import numpy as np
 from callreel.audio.codec import decoder_for
 from callreel.base.clock import Clock
 from callreel.base.errors import MachineError, PeerError
+from callreel.calls.media import Srtp
 from callreel.phone.description import Agreed
 from callreel.phone.digits import DigitReceiver, DigitSender, EventFrame
 from callreel.phone.heard import AHEAD_SAMPLES, Heard
@@ -33,6 +34,7 @@ from callreel.phone.sender import FrameSource
 from callreel.phone.sources import FRAME_SAMPLES, RATE_HZ, AudioSource, encode_source
 from callreel.render.wav import WavWriter
 from callreel.wire.rtp import Packetizer, RtpPacket, is_rtcp
+from callreel.wire.srtp import Protector, Unprotector
 
 REPORT_FRAMES = 250
 """A report every 5 s (RFC 3550 §6.2); between two parties there is no crowd to spread."""
@@ -157,6 +159,8 @@ class CallMedia:
         self._delays = (0, 0.0, 0.0)
         self._peer_lost: int | None = None
         self._heard = Heard()
+        self._protector: Protector | None = None
+        self._unprotectors: list[Unprotector] = []
         self._closed = False
 
     # Told by the signalling
@@ -164,6 +168,7 @@ class CallMedia:
     def aim(self, agreed: Agreed, *, signalling_host: str) -> None:
         """Send and take what was agreed upon."""
         self._agreed = agreed
+        self._protect(agreed.srtp)
         self._names = dict(agreed.codecs)
         hosts = {signalling_host}
         hosts |= {address[0] for address in (agreed.remote, agreed.rtcp) if address is not None}
@@ -179,6 +184,16 @@ class CallMedia:
             loop = asyncio.get_running_loop()
             loop.add_reader(self._rtp, self._read, self._rtp)
             loop.add_reader(self._rtcp, self._read, self._rtcp)
+
+    def _protect(self, srtp: Srtp | None) -> None:
+        """A context goes on where its key does; what is late under a former one still counts."""
+        if srtp is None:
+            self._protector, self._unprotectors = None, []
+            return
+        if self._protector is None or self._protector.key != srtp.send:
+            self._protector = Protector(srtp.send)
+        if not self._unprotectors or self._unprotectors[0].key != srtp.receive:
+            self._unprotectors = [Unprotector(srtp.receive), *self._unprotectors[:1]]
 
     def begin(self, *, sending: bool) -> None:
         """From now on what comes counts and is recorded; ``sending``: and we speak."""
@@ -235,6 +250,10 @@ class CallMedia:
         self._send_rtp(packet.serialize(), len(payload), remote)
 
     def _send_rtp(self, packet: bytes, octets: int, remote: tuple[str, int]) -> None:
+        protected = packet if self._protector is None else self._protector.rtp(packet)
+        if protected is None:
+            return
+        packet = protected
         # A full buffer or an ICMP refusal is a packet lost, as on any network.
         with contextlib.suppress(OSError):
             self._rtp.sendto(packet, remote)
@@ -263,10 +282,24 @@ class CallMedia:
                 continue
             wall = self._wall()
             stamp = _stamp(ancillary, wall)
+            clear = self._unprotected(data, of_rtcp=sock is self._rtcp or is_rtcp(data))
+            if clear is None:
+                self._strange += 1
+                continue
+            data = clear
             if sock is self._rtcp or is_rtcp(data):
                 self._receive_report(data, stamp)
             else:
                 self._receive_rtp(data, stamp, self._clock.monotonic() - max(0.0, wall - stamp))
+
+    def _unprotected(self, data: bytes, *, of_rtcp: bool) -> bytes | None:
+        if self._protector is None:
+            return data
+        for one in self._unprotectors:
+            clear = one.rtcp(data) if of_rtcp else one.rtp(data)
+            if isinstance(clear, bytes):
+                return clear
+        return None
 
     def _receive_rtp(self, data: bytes, stamp: float, arrival: float) -> None:
         assert self._agreed is not None
@@ -341,8 +374,12 @@ class CallMedia:
             blocks = (ReportBlock(counted, last, since),)
         report = Report(self._packetizer.ssrc, sender, blocks, self._cname, leaves)
         sock = self._rtp if self._agreed.rtcp_mux else self._rtcp
-        with contextlib.suppress(OSError):
-            sock.sendto(report.serialize(), self._agreed.rtcp)
+        data: bytes | None = report.serialize()
+        if self._protector is not None and data is not None:
+            data = self._protector.rtcp(data)
+        if data is not None:
+            with contextlib.suppress(OSError):
+                sock.sendto(data, self._agreed.rtcp)
 
     def _receive_report(self, data: bytes, stamp: float) -> None:
         try:

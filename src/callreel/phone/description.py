@@ -7,13 +7,16 @@ import ipaddress
 from collections.abc import Sequence
 
 from callreel.base.errors import PeerError
+from callreel.calls.media import Srtp
 from callreel.phone.sources import RATE_HZ
+from callreel.signalling.new_keys import random_key
+from callreel.signalling.security import SrtpPolicy, answer_line, keys_of, refusal_of
 from callreel.wire import sdp
+from callreel.wire.sdes import Crypto, Suite, is_secure
 
 DEFAULT_EVENT_TYPE = 101
 _STATIC_TYPES = {"PCMU": 0, "PCMA": 8}
 _EVENT_NAME = "telephone-event"
-_PROFILES = ("RTP/AVP", "RTP/AVPF")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,12 +41,26 @@ class Agreed:
     """As we see it."""
     held: bool
     """Whether it is the peer that does not want to hear us."""
+    srtp: Srtp | None = None
+    """The keys; None for plain RTP."""
 
 
 class Negotiation:
-    """The offers and answers of one call. Our ports are ``port`` and the next one, for RTCP."""
+    """The offers and answers of one call. Our ports are ``port`` and the next one, for RTCP.
 
-    def __init__(self, *, host: str, port: int, codecs: Sequence[str], session_id: int) -> None:
+    With ``suites`` it offers SRTP in one of these, and takes it where it is offered.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        codecs: Sequence[str],
+        session_id: int,
+        suites: Sequence[Suite] = (),
+    ) -> None:
+        self._lines = tuple(Crypto(tag, random_key(one)) for tag, one in enumerate(suites, 1))
         self._host = host
         self._port = port
         self._codecs = tuple(codec.upper() for codec in codecs)
@@ -66,15 +83,19 @@ class Negotiation:
             *(sdp.Codec(_STATIC_TYPES[name], name, RATE_HZ) for name in self._codecs),
             sdp.Codec(event_type, _EVENT_NAME, RATE_HZ, parameters="0-15"),
         )
+        protocol = "RTP/SAVP" if self._lines else "RTP/AVP"
+        if self._ours:
+            protocol = self._ours[self._number].protocol
         ours = sdp.Media(
             kind="audio",
             port=self._port,
-            protocol=self._ours[self._number].protocol if self._ours else "RTP/AVP",
+            protocol=protocol,
             formats=tuple(str(codec.payload_type) for codec in codecs),
             codecs=codecs,
             address=self._host,
             direction=self.direction,
             ptime_ms=20,
+            attributes=_attributes(self._lines if is_secure(protocol) else ()),
         )
         # A stream once described keeps its place for good (RFC 3264 §8).
         media = list(self._ours) or [ours]
@@ -93,6 +114,8 @@ class Negotiation:
         media = description.media[number]
         codecs = self._common(media)
         answered = [sdp.refuse_media(one) for one in description.media]
+        keys = [line.key for line in self._lines]
+        line = answer_line(media, None, None, before=keys, new_key=random_key)
         answered[number] = sdp.answer_media(
             media,
             port=self._port,
@@ -100,8 +123,10 @@ class Negotiation:
             codecs=codecs,
             direction=self.direction,
             rtcp_mux=True,
+            attributes=_attributes(() if line is None else (line,)),
         )
-        agreed = self._agree(media, answered[number].direction, codecs, source_host)
+        srtp = keys_of(answered[number], media)
+        agreed = self._agree(media, answered[number].direction, codecs, source_host, srtp)
         self._number = number
         body = self._describe(answered)
         self.agreed = agreed
@@ -120,17 +145,22 @@ class Negotiation:
         theirs = media.direction.reversed
         sends = offered.sends and theirs.sends
         receives = offered.receives and theirs.receives
-        self.agreed = self._agree(media, _direction(sends, receives), codecs, source_host)
+        srtp = keys_of(self._ours[self._number], media)
+        self.agreed = self._agree(media, _direction(sends, receives), codecs, source_host, srtp)
         return self.agreed
 
     # Within
 
     def _suits(self, media: sdp.Media) -> bool:
         voices = [one for one in self._common(media) if one.name.upper() in _STATIC_TYPES]
-        return bool(media.port and voices)
+        return bool(media.port and voices and refusal_of(media, self._policy) is None)
+
+    @property
+    def _policy(self) -> SrtpPolicy:
+        return SrtpPolicy.OPTIONAL if self._lines else SrtpPolicy.NEVER
 
     def _common(self, media: sdp.Media) -> tuple[sdp.Codec, ...]:
-        if media.kind != "audio" or media.protocol.upper() not in _PROFILES:
+        if media.kind != "audio" or not media.is_rtp:
             return ()
         names = [f"{name}/{RATE_HZ}" for name in (*self._codecs, _EVENT_NAME)]
         return sdp.common_codecs(media, names)
@@ -141,6 +171,7 @@ class Negotiation:
         direction: sdp.Direction,
         codecs: Sequence[sdp.Codec],
         source_host: str,
+        srtp: Srtp | None,
     ) -> Agreed:
         voice = [codec for codec in codecs if codec.name.upper() in _STATIC_TYPES]
         host = _host(media, source_host)
@@ -158,6 +189,7 @@ class Negotiation:
             ),
             direction=direction,
             held=held,
+            srtp=srtp,
         )
 
     def _describe(self, media: Sequence[sdp.Media]) -> bytes:
@@ -177,6 +209,10 @@ class Negotiation:
         self._ours = tuple(media)
         self._body = write(self._version)
         return self._body
+
+
+def _attributes(lines: Sequence[Crypto]) -> tuple[tuple[str, str], ...]:
+    return tuple(("crypto", line.serialize()) for line in lines)
 
 
 def _direction(sends: bool, receives: bool) -> sdp.Direction:

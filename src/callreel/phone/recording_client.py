@@ -11,10 +11,12 @@ from callreel.base.errors import PeerError
 from callreel.base.ids import IdSource
 from callreel.phone.sender import FrameSource, OutgoingStream, Pacer, RtpSender
 from callreel.phone.sources import AudioSource, encode_source
+from callreel.signalling.new_keys import random_key
 from callreel.signalling.transport import routed_host
 from callreel.signalling.user_agent import IncomingRequest, UserAgent
 from callreel.wire import sdp
 from callreel.wire.rtp import Packetizer
+from callreel.wire.sdes import Crypto, Key, Suite
 from callreel.wire.sip.dialog import Dialog, DialogId
 from callreel.wire.sip.flow import Transport
 from callreel.wire.sip.session_timer import answer_timer
@@ -88,24 +90,27 @@ class RecordingClient:
         codec: str = "PCMU",
         transport: Transport = Transport.UDP,
         metadata: bytes | None = None,
+        suite: Suite | None = None,
     ) -> ClientCall:
         """Begin a session; returns once it is answered and audio flows.
 
         The first track is the caller's; a live source gives frames of ``codec``. ``metadata``
-        replaces what we would say of the parties.
+        replaces what we would say of the parties. With a ``suite`` the media is SRTP.
         Raises ``PeerError`` when the recorder refuses or does not answer.
         """
         flow = await self._agent.resolve(uri, transport)
         local_host = self._local_host
         if local_host == "0.0.0.0":
             local_host = routed_host(flow.host, flow.port)
+        keys = [None if suite is None else random_key(suite) for _ in tracks]
         senders = [
             RtpSender(
                 local_host,
                 encode_source(source, codec) if isinstance(source, AudioSource) else source,
                 self._packetizer(codec),
+                key,
             )
-            for source in tracks
+            for source, key in zip(tracks, keys, strict=True)
         ]
         try:
             call = await self.announce(
@@ -116,6 +121,7 @@ class RecordingClient:
                 codec=codec,
                 transport=transport,
                 metadata=metadata,
+                keys=keys,
             )
         except BaseException:
             self._pacer.remove(senders)
@@ -133,15 +139,17 @@ class RecordingClient:
         codec: str = "PCMU",
         transport: Transport = Transport.UDP,
         metadata: bytes | None = None,
+        keys: Sequence[Key | None] = (),
     ) -> ClientCall:
         """Begin a session whose packets are sent by others; returns once it is answered.
 
-        Then ``remote`` of each stream says where its packets are to go. As :meth:`call` otherwise.
+        ``keys`` are those of the streams that are SRTP. Then ``remote`` of each stream says where
+        its packets are to go. As :meth:`call` otherwise.
         """
         flow = await self._agent.resolve(uri, transport)
         host = routed_host(flow.host, flow.port)
         labels = [str(number + 1) for number in range(len(streams))]
-        offer = _offer(host, streams, labels, codec, int(self._ids.new_id()[:8], 16))
+        offer = _offer(host, streams, labels, codec, int(self._ids.new_id()[:8], 16), keys)
         about = metadata or _metadata(self._ids, labels, [caller, callee])
         request = self._agent.new_request(
             "INVITE",
@@ -238,20 +246,26 @@ def _plain(name: str) -> str:
 
 
 def _offer(
-    host: str, streams: Sequence[OutgoingStream], labels: Sequence[str], codec: str, session_id: int
+    host: str,
+    streams: Sequence[OutgoingStream],
+    labels: Sequence[str],
+    codec: str,
+    session_id: int,
+    keys: Sequence[Key | None],
 ) -> sdp.SessionDescription:
     payload_type = 8 if codec.upper() == "PCMA" else 0
     media = tuple(
         sdp.Media(
             kind="audio",
             port=stream.port,
-            protocol="RTP/AVP",
+            protocol="RTP/AVP" if key is None else "RTP/SAVP",
             formats=(str(payload_type),),
             codecs=(sdp.Codec(payload_type, codec.upper(), 8000),),
             direction=sdp.Direction.SENDONLY,
             label=label,
+            attributes=() if key is None else (("crypto", Crypto(1, key).serialize()),),
         )
-        for stream, label in zip(streams, labels, strict=True)
+        for stream, label, key in zip(streams, labels, keys or [None] * len(streams), strict=True)
     )
     return sdp.SessionDescription(
         media=media,

@@ -11,6 +11,8 @@ from typing import Protocol
 from callreel.base.clock import Clock
 from callreel.phone.sources import FRAME_SAMPLES
 from callreel.wire.rtp import Packetizer
+from callreel.wire.sdes import Key
+from callreel.wire.srtp import Protector
 
 FRAME_S = 0.02
 
@@ -61,9 +63,16 @@ class Closable(Protocol):
 
 
 class RtpSender:
-    """One stream: a socket of its own, a source, and where it goes."""
+    """One stream: a socket of its own, a source, and where it goes. With a ``key`` it is SRTP."""
 
-    def __init__(self, local_host: str, source: FrameSource, packetizer: Packetizer) -> None:
+    def __init__(
+        self,
+        local_host: str,
+        source: FrameSource,
+        packetizer: Packetizer,
+        key: Key | None = None,
+    ) -> None:
+        self._protector = None if key is None else Protector(key)
         family = socket.AF_INET6 if ":" in local_host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
@@ -88,8 +97,13 @@ class RtpSender:
             self._packetizer.pass_silence(FRAME_SAMPLES)
             self._frame += 1
             return
-        packet = self._packetizer.packet(self._source.frame(self._frame), ticks=FRAME_SAMPLES)
+        frame = self._source.frame(self._frame)
+        packet: bytes | None = self._packetizer.packet(frame, ticks=FRAME_SAMPLES)
         self._frame += 1
+        if self._protector is not None and packet is not None:
+            packet = self._protector.rtp(packet)
+        if packet is None:
+            return
         # A full buffer or an ICMP refusal is a packet lost, as on any network.
         with contextlib.suppress(OSError):
             self._socket.sendto(packet, self.remote)

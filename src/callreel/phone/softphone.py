@@ -642,6 +642,7 @@ class Phone:
             port=call.media.port,
             codecs=codecs,
             session_id=int(self._ids.new_id()[:8], 16),
+            suites=talk.suites,
         )
         return call.negotiation
 

@@ -86,8 +86,13 @@ class Bound:
         """Where SIP is to listen."""
         return address[0], address[1] or self._ports.get("sip", 0)
 
-    def note(self, *, http_port: int, https_port: int, sip_port: int) -> None:
+    def sips(self, address: tuple[str, int]) -> tuple[str, int]:
+        """Where SIP is to listen with TLS."""
+        return address[0], address[1] or self._ports.get("sips", 0)
+
+    def note(self, *, http_port: int, https_port: int, sip_port: int, sips_port: int) -> None:
         """These were taken; 0 for none. Appears whole."""
         fresh = self._file.with_suffix(".new")
-        fresh.write_text(json.dumps({"http": http_port, "https": https_port, "sip": sip_port}))
+        ports = {"http": http_port, "https": https_port, "sip": sip_port, "sips": sips_port}
+        fresh.write_text(json.dumps(ports))
         fresh.rename(self._file)

@@ -18,6 +18,7 @@ def banner(
     *,
     show_token: bool,
     https_url: str | None = None,
+    sips_uri: str | None = None,
     trust: Path | None = None,
     warning: str | None = None,
 ) -> str:
@@ -41,7 +42,8 @@ def banner(
         f"  API         {http_url}{api_path(account)}",
         *([f"  API (TLS)   {https_url}{api_path(account)}"] if https_url else []),
         f"  Console     {http_url}/console/",
-        f"  SIPREC      {sip_uri}  (UDP and TCP)",
+        f"  SIP         {sip_uri}  (UDP and TCP)",
+        *([f"  SIP (TLS)   {sips_uri}"] if sips_uri else []),
         f"  Data        {settings.data.absolute()}",
         "",
     ]

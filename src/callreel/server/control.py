@@ -12,7 +12,7 @@ import random
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from callreel.console.app import create_console
 from callreel.delivery.address import AddressPolicy
 from callreel.delivery.sender import Sender
 from callreel.delivery.worker import DeliveryLoop
+from callreel.journal.keys import JournalSeal
 from callreel.mediastore import MediaStore
 from callreel.render.pool import JournalRenderer, RenderPool
 from callreel.server.addresses import Bound, bind_tcp, reachable, url_host
@@ -36,12 +37,14 @@ from callreel.server.datadir import DataDir
 from callreel.server.health import Health
 from callreel.server.http import serving
 from callreel.server.outbox import StoreOutbox
-from callreel.server.peering import configured_peers, takes_calls_of
+from callreel.server.peering import takes_calls_of
+from callreel.server.rereading import Rereading
 from callreel.server.settings import Settings, load_settings
 from callreel.server.supervisor import LIFELINE_FD, announce_ready, worker_socket
 from callreel.server.syncer import Syncer
 from callreel.server.system import RandomIds, SystemClock
-from callreel.server.tls import tls_of
+from callreel.server.telephony import Telephony
+from callreel.server.tls import Tls, sip_tls_of, tls_of
 from callreel.service.account_removal import AccountRemoval
 from callreel.service.accounts import AccountService, Bootstrap
 from callreel.service.calls import CallService
@@ -51,9 +54,9 @@ from callreel.service.finishing import FinishingService
 from callreel.service.media import MediaService
 from callreel.service.recordings import RecordingService
 from callreel.service.recovery import recover
+from callreel.service.registrations import RegistrationService
 from callreel.service.throttle import FailureThrottle
-from callreel.signalling.peers import PeerDirectory
-from callreel.signalling.recording_server import RecordingServer
+from callreel.signalling.front_door import FrontDoor
 from callreel.signalling.user_agent import UserAgent
 from callreel.store.database import Database
 from callreel.store.seal import Seal
@@ -67,17 +70,29 @@ SHUTDOWN = "the server is shutting down"
 class Control:
     """Everything wired together, from settings to a running server."""
 
-    def __init__(self, settings: Settings, runtime: Path) -> None:
+    def __init__(
+        self, settings: Settings, runtime: Path, load: Callable[[], Settings] | None = None
+    ) -> None:
+        """``load`` reads the settings anew."""
         self._settings = settings
+        self._load = load or (lambda: settings)
+        self._reread_asked = False
+        self._rereading: Rereading | None = None
         self._runtime = runtime
         self._data = DataDir(settings.data.absolute())
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._signalling: RecordingServer | None = None
+        self._signalling: FrontDoor | None = None
 
     def stop(self) -> None:
         """Begin the orderly end of :meth:`run`."""
         self._stop.set()
+
+    def reread(self) -> None:
+        """Have the settings read anew, as soon as the server is up."""
+        self._reread_asked = True
+        if self._rereading is not None:
+            self._rereading.ask()
 
     async def run(self) -> None:
         """Serve until stopped; then end calls and recordings, finish them, and return."""
@@ -85,6 +100,7 @@ class Control:
         clock, ids = SystemClock(), RandomIds()
         async with AsyncExitStack() as stack:
             key = data.prepare()
+            journal_seal = JournalSeal.of(key)
             url = settings.database_url or f"sqlite:///{data.database}"
             database = Database(url, Seal(key))
             stack.push_async_callback(database.close)
@@ -96,6 +112,8 @@ class Control:
                 [worker_socket(self._runtime, n) for n in range(settings.worker_count)],
                 on_event=self._worker_event,
                 advertised_host=media_host,
+                advertised_ipv4=reachable("0.0.0.0") if ":" in media_host else None,
+                seal=journal_seal.seal,
             )
             await stack.enter_async_context(workers)
 
@@ -133,7 +151,11 @@ class Control:
             pool = RenderPool(settings.render_worker_count)
             stack.push_async_callback(pool.close)
             renderer = JournalRenderer(
-                pool, data.journals, data.scratch, silence_dbfs=settings.silence_dbfs
+                pool,
+                data.journals,
+                data.scratch,
+                silence_dbfs=settings.silence_dbfs,
+                seal=journal_seal,
             )
             media_store = MediaStore.from_url(settings.media_url or str(data.media))
             finishing = FinishingService(context, renderer, media_store)
@@ -143,30 +165,33 @@ class Control:
             account = await accounts.ensure_first(
                 Bootstrap(settings.bootstrap_account_sid, settings.bootstrap_auth_token)
             )
-            peers = PeerDirectory(await configured_peers(settings, account, accounts))
-            signalling = RecordingServer(
-                peers=peers,
-                media=workers,
+            telephony = await Telephony.of(
+                settings,
+                account,
                 accounts=accounts,
                 calls=calls,
                 recordings=recordings,
+                registrations=RegistrationService(database),
+                media=workers,
                 clock=clock,
                 ids=ids,
             )
+            agent, signalling = telephony.agent, telephony.door
             calls.control = self._signalling = signalling
-            agent = UserAgent(
-                clock=clock,
-                ids=ids,
-                handler=signalling,
-                public_host=settings.public_address,
-                may_speak=peers.may_speak,
-                refusal_status=None if settings.refuse_silently else 403,
-            )
-            signalling.agent = agent
-            stack.push_async_callback(agent.close)
+            stack.push_async_callback(telephony.close)
             taken_up = await signalling.restore()
             await recover(context, calls, recordings, finishing, taken_up=taken_up)
             sip_host, sip_port = await _listen_sip(agent, bound.sip(settings.sip_address))
+            sips_uri, sips_port = None, 0
+            if settings.sips_address is not None:
+                sip_tls = sip_tls_of(settings, data.tls, clock)
+                sips_host, sips_port = await _listen_sips(
+                    agent, bound.sips(settings.sips_address), sip_tls
+                )
+                await stack.enter_async_context(_running(sip_tls.watch(), "SIP certificate"))
+                sips_host = url_host(settings.public_address or reachable(sips_host))
+                sips_uri = f"sip:{sips_host}:{sips_port};transport=tls"
+            await telephony.start()
 
             media = MediaService(renderer, media_store, data.scratch)
             deletion = DeletionService(context, renderer, media)
@@ -196,9 +221,8 @@ class Control:
             if tls is not None:
                 await stack.enter_async_context(_running(tls.watch(), "certificate"))
             admin = admin_socket(self._runtime)
-            removal = AccountRemoval(
-                context, accounts, deletion.delete, takes_calls_of(settings, account)
-            )
+            takes_calls = takes_calls_of(settings, account)
+            removal = AccountRemoval(context, accounts, deletion.delete, takes_calls)
             admin_app = create_admin(AdminServices(accounts, removal, context.public_url))
             admin_listening = listen_admin(admin)
             stack.callback(admin_listening.close)
@@ -208,14 +232,30 @@ class Control:
             await stack.enter_async_context(_running(syncer.run(), "syncer"))
             await stack.enter_async_context(_running(pool.warm(), "render pool"))
 
+            async def take(fresh: Settings) -> None:
+                await telephony.configure(fresh)
+                takes_calls.clear()
+                takes_calls.update(takes_calls_of(fresh, account))
+                sender.policy = AddressPolicy(deny_private=not fresh.webhook_private_addresses)
+                logging.getLogger().setLevel(fresh.log_level.upper())
+                self._settings = fresh
+
+            self._rereading = Rereading(settings, self._load, take)
+            await stack.enter_async_context(_running(self._rereading.run(), "rereading"))
+            if self._reread_asked:  # while it came up
+                self._rereading.ask()
+
             sip_uri = f"sip:{url_host(settings.public_address or reachable(sip_host))}:{sip_port}"
-            bound.note(http_port=http_port, https_port=https_port, sip_port=sip_port)
+            bound.note(
+                http_port=http_port, https_port=https_port, sip_port=sip_port, sips_port=sips_port
+            )
             data.write_state(
                 {
                     "pid": os.getpid(),
                     "http_url": http_url,
                     "https_url": https_url,
                     "sip_uri": sip_uri,
+                    "sips_uri": sips_uri,
                     "admin_socket": str(admin),
                 }
             )
@@ -230,6 +270,7 @@ class Control:
                     settings,
                     show_token=not data.token_shown,
                     https_url=https_url,
+                    sips_uri=sips_uri,
                     trust=tls.to_trust if tls else None,
                     warning=warning,
                 )
@@ -276,11 +317,18 @@ class Control:
             event.kind.value,
             dict(event.data) or "",
         )
-        if event.kind is WorkerEventKind.CALL_LOST and self._signalling is not None:
-            lost = self._signalling.hang_up(event.call_id, reason="a media worker lost the call")
-            task = asyncio.get_running_loop().create_task(_quietly(lost))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if self._signalling is None:
+            return
+        if event.kind is WorkerEventKind.CALL_LOST:
+            reason = "a media worker lost the call"
+            self._spawn(self._signalling.hang_up(event.call_id, reason=reason))
+        elif event.kind is WorkerEventKind.SILENT:
+            self._spawn(self._signalling.check_on(event.call_id))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(_quietly(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 def _throttle(settings: Settings) -> FailureThrottle | None:
@@ -305,19 +353,33 @@ async def _sip_up(agent: UserAgent) -> None:
         raise MachineError("SIP is not listening")
 
 
+async def _listen_sips(agent: UserAgent, address: tuple[str, int], tls: Tls) -> tuple[str, int]:
+    """SIP over TLS. Raises ``UsageError`` where the address cannot be had."""
+    try:
+        return await agent.listen_tls(*address, context=tls.context)
+    except MachineError as error:
+        raise UsageError(f"{error}; choose another address with sips") from None
+
+
 async def _listen_sip(agent: UserAgent, address: tuple[str, int]) -> tuple[str, int]:
     """UDP and TCP on the same port; where any will do, one that is free for both.
 
-    Raises ``UsageError`` where the address cannot be had.
+    ``::`` is every address of either family. Raises ``UsageError`` where the address cannot be had.
     """
     host, port = address
     for _ in range(20):
         try:
             local = await agent.listen_tcp(host, port)
-            return await agent.listen_udp(host, local[1])
+            bound = await agent.listen_udp(host, local[1])
         except MachineError as error:
             if port:
                 raise UsageError(f"{error}; choose another address with --sip") from None
+            continue
+        if host == "::":
+            with contextlib.suppress(MachineError):  # a machine without IPv4
+                await agent.listen_tcp("0.0.0.0", bound[1])
+                await agent.listen_udp("0.0.0.0", bound[1])
+        return bound
     raise UsageError("no port is free for SIP over both UDP and TCP")
 
 
@@ -332,9 +394,15 @@ async def _running(work: Any, name: str) -> AsyncIterator[None]:
             await task
 
 
-async def _serve(settings: Settings, runtime: Path) -> None:
-    control = Control(settings, runtime)
+async def _serve(
+    settings: Settings, runtime: Path, load: Callable[[], Settings], hangups: Sequence[int]
+) -> None:
+    """``hangups``: the SIGHUPs that came since the settings were read."""
+    control = Control(settings, runtime, load)
     loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, control.reread)
+    if hangups:
+        control.reread()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, control.stop)
     if LIFELINE_FD in os.environ:
@@ -357,8 +425,14 @@ def main(arguments: Sequence[str]) -> int:
     """Run the control process; its exit status."""
     told = json.loads(arguments[0])
     config = Path(told["config"]) if told["config"] else None
+
+    def load() -> Settings:
+        return load_settings(config, told["options"])
+
+    hangups: list[int] = []
+    signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
     try:
-        settings = load_settings(config, told["options"])
+        settings = load()
         logging.basicConfig(
             level=settings.log_level.upper(),
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -367,7 +441,7 @@ def main(arguments: Sequence[str]) -> int:
         for chatty in ("httpx", "httpcore", "alembic", "uvicorn"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings, Path(told["runtime"])))
+            runner.run(_serve(settings, Path(told["runtime"]), load, hangups))
     except UsageError as error:
         sys.stderr.write(f"callreel: {error}\n")
         return EX_CONFIG

@@ -7,9 +7,11 @@ import ipaddress
 from callreel.base.errors import UsageError
 from callreel.base.ids import parse_id
 from callreel.calls.model import Account
-from callreel.server.settings import PeerSettings, Settings
+from callreel.server.settings import Settings
+from callreel.server.sip_settings import PeerSettings, TrunkSettings
 from callreel.service.accounts import AccountService
 from callreel.signalling.peers import Peer
+from callreel.signalling.users import User
 
 
 async def configured_peers(
@@ -17,6 +19,7 @@ async def configured_peers(
 ) -> list[Peer]:
     """The configured peers, and this machine itself. Raises ``UsageError``."""
     peers = [await _peer(one, first, accounts) for one in settings.peers]
+    peers += [await _peer(one, first, accounts) for one in settings.trunks if one.addresses]
     if settings.accept_loopback:
         peers.append(
             Peer(
@@ -30,28 +33,51 @@ async def configured_peers(
     return peers
 
 
+async def configured_users(
+    settings: Settings, first: Account, accounts: AccountService
+) -> list[User]:
+    """The phones that may register. Raises ``UsageError``."""
+    return [
+        User(
+            name=one.name,
+            account_id=await _account(one.name, one.account_sid, first, accounts),
+            password=one.password,
+            record=one.record.request,
+        )
+        for one in settings.users
+    ]
+
+
 def takes_calls_of(settings: Settings, first: Account) -> dict[str, list[str]]:
     """Whose calls the settings give to each account, by account id, in words."""
     found: dict[str, list[str]] = {}
-    for one in settings.peers:
-        id_ = first.id if one.account_sid is None else parse_id(one.account_sid) or ""
-        found.setdefault(id_, []).append(f"peer {one.name}")
+    tables = (("peer", settings.peers), ("trunk", settings.trunks), ("user", settings.users))
+    for kind, table in tables:
+        for one in table:
+            id_ = first.id if one.account_sid is None else parse_id(one.account_sid) or ""
+            found.setdefault(id_, []).append(f"{kind} {one.name}")
     if settings.accept_loopback:
         found.setdefault(first.id, []).append("this machine")
     return found
 
 
-async def _peer(one: PeerSettings, first: Account, accounts: AccountService) -> Peer:
-    account = first
-    if one.account_sid is not None:
-        found = await accounts.get(parse_id(one.account_sid) or "")
-        if found is None:
-            raise UsageError(f"peer {one.name}: there is no account {one.account_sid}")
-        account = found
+async def _peer(
+    one: PeerSettings | TrunkSettings, first: Account, accounts: AccountService
+) -> Peer:
     return Peer(
         name=one.name,
         networks=tuple(ipaddress.ip_network(text, strict=False) for text in one.addresses),
-        account_id=account.id,
+        account_id=await _account(one.name, one.account_sid, first, accounts),
         record=one.record.request,
-        our_side=one.our_side,
+        our_side=one.our_side if isinstance(one, PeerSettings) else None,
+        srtp=one.srtp,
     )
+
+
+async def _account(name: str, sid: str | None, first: Account, accounts: AccountService) -> str:
+    if sid is None:
+        return first.id
+    found = await accounts.get(parse_id(sid) or "")
+    if found is None:
+        raise UsageError(f"{name}: there is no account {sid}")
+    return found.id

@@ -48,6 +48,7 @@ def worker_settings(settings: Settings, data: DataDir) -> list[WorkerSettings]:
             port_high=high,
             journal_root=data.journals,
             sweep_ms=settings.sweep_period_ms,
+            media_timeout_ms=round(settings.media_timeout_seconds * 1000),
             index=index,
             workers=count,
         )

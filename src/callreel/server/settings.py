@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
-from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,56 +27,23 @@ from pydantic_settings import (
 )
 
 from callreel.base.errors import UsageError
-from callreel.calls.model import RecordingChannels, RecordingRequest
 from callreel.server.addresses import host_name
+from callreel.server.problems import Problem, SettingsRefused
+from callreel.server.sip_settings import (
+    PeerSettings,
+    RecordPolicy,
+    RouteSettings,
+    TrunkSettings,
+    UserSettings,
+    check_names,
+)
+
+_PLACE = re.compile(r"([a-z_]+(?:\.[0-9]+\.[a-z_]+)?): ")
+_TOML_LINE = re.compile(r"\(at line ([0-9]+),")
 
 HTTPS_PORT = 8443
 """Where TLS listens when a certificate is given and no address."""
-
-
-class RecordPolicy(Enum):
-    """What a peer's calls are recorded as without anybody asking."""
-
-    ON_DEMAND = "on-demand"
-    MONO = "mono"
-    DUAL = "dual"
-
-    @property
-    def request(self) -> RecordingRequest | None:
-        """The recording that each call begins with; None for none."""
-        if self is RecordPolicy.ON_DEMAND:
-            return None
-        return RecordingRequest(channels=RecordingChannels(self.value))
-
-
-class PeerSettings(BaseModel):
-    """A session border controller or PBX that may send calls here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(min_length=1, max_length=64)
-    """Shown in logs and with its calls."""
-    addresses: list[str] = Field(min_length=1)
-    """Where its SIP comes from: addresses or networks, ``192.0.2.7`` or ``192.0.2.0/24``."""
-    account_sid: str | None = None
-    """Whose its calls are; the first account unless set."""
-    record: RecordPolicy = RecordPolicy.ON_DEMAND
-    """``on-demand``: nothing is kept until the API asks. ``mono``, ``dual``: every call is."""
-    our_side: str | None = None
-    """An AoR or domain of ours in the metadata: its party is ``outbound``, the other ``inbound``.
-    Unless set, the first stream is ``inbound``."""
-
-    @field_validator("addresses")
-    @classmethod
-    def _are_networks(cls, value: list[str]) -> list[str]:
-        for one in value:
-            try:
-                ipaddress.ip_network(one, strict=False)
-            except ValueError:
-                raise ValueError(
-                    f"{one!r} is not an IP address or network, such as 192.0.2.7 or 192.0.2.0/24"
-                ) from None
-        return value
+DNS_PORT = 53
 
 
 class Settings(BaseSettings):
@@ -95,6 +68,21 @@ class Settings(BaseSettings):
     """More host names and addresses for the self-signed certificate."""
     sip: str = "127.0.0.1:5060"
     """Where SIP listens, UDP and TCP: HOST:PORT; port 0 takes a free one."""
+    sips: str | None = None
+    """Where SIP listens with TLS, besides: HOST:PORT. With ``tls_cert``, or the self-signed one."""
+    sip_tls_client_ca: Path | None = None
+    """PEM: who connects to ``sips`` has to show a certificate of one of these. Unless set, nobody
+    has to show any."""
+    sip_tls_ca: Path | None = None
+    """PEM: the certificates that SIP servers we connect to are trusted by; the system's unless
+    set."""
+    dns_servers: list[str] = []
+    """Where names of SIP servers are looked up: ADDRESS or ADDRESS:PORT; the system's unless
+    set."""
+    max_calls: int = Field(default=0, ge=0, le=1_000_000)
+    """Calls at once; beyond it new ones get 503. 0: no limit."""
+    srtp_over_clear: bool = True
+    """Whether keys of SRTP may be exchanged over UDP and TCP. Off: over TLS alone."""
     rtp_ports: str = "10000-32767"
     """UDP ports for media, LOW-HIGH."""
     public_url: str | None = None
@@ -118,6 +106,9 @@ class Settings(BaseSettings):
     """Render processes; 0 means one a core."""
     sweep_period_ms: int = Field(default=500, ge=20, le=5000)
     """How often media sockets are emptied; a crash of a worker loses at most this much."""
+    media_timeout_seconds: float = Field(default=60.0, ge=0.0, le=86_400.0)
+    """After how long without media a party of a call that is passed on is asked whether it is
+    there; one that is not ends the call. 0: never."""
     accept_loopback: bool = True
     """Whether SIP from this machine needs no peer; its calls are the first account's."""
     loopback_record: RecordPolicy = RecordPolicy.ON_DEMAND
@@ -138,6 +129,19 @@ class Settings(BaseSettings):
     """Token of the first account; random unless set."""
     peers: list[PeerSettings] = []
     """Who may send calls here, besides loopback."""
+    trunks: list[TrunkSettings] = []
+    """Where calls can be sent on to."""
+    users: list[UserSettings] = []
+    """Phones that register here."""
+    routes: list[RouteSettings] = []
+    """Which calls go where."""
+    sip_realm: str = Field(default="callreel", pattern=r"^[A-Za-z0-9 ._@:-]{1,64}$")
+    """The realm of our digest challenges. Phones are registered in it."""
+    sip_digest: list[Literal["SHA-256", "MD5"]] = Field(
+        default=["SHA-256", "MD5"], min_length=1, max_length=2
+    )
+    """The algorithms of our digest challenges. Some old phones give up when they see one that they
+    do not know, whatever else is offered: they need ``["MD5"]``."""
 
     @classmethod
     def settings_customise_sources(
@@ -151,7 +155,7 @@ class Settings(BaseSettings):
         """Init arguments carry the command line over the file; see :func:`load_settings`."""
         return init_settings, env_settings
 
-    @field_validator("http", "https", "sip")
+    @field_validator("http", "https", "sip", "sips")
     @classmethod
     def _is_host_and_port(cls, value: str | None) -> str | None:
         if value is not None:
@@ -162,6 +166,23 @@ class Settings(BaseSettings):
     @classmethod
     def _are_host_names(cls, value: list[str]) -> list[str]:
         return [host_name(one) for one in value]
+
+    @field_validator("public_address")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                ipaddress.ip_address(value)
+            except ValueError:
+                raise ValueError(f"{value!r} is not an IP address, such as 192.0.2.7") from None
+        return value
+
+    @field_validator("dns_servers")
+    @classmethod
+    def _are_name_servers(cls, value: list[str]) -> list[str]:
+        for one in value:
+            split_name_server(one)
+        return value
 
     @field_validator("rtp_ports")
     @classmethod
@@ -185,6 +206,12 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_clients_to_check(self) -> Self:
+        if self.sip_tls_client_ca is not None and self.sips is None:
+            raise ValueError("sip_tls_client_ca: nobody connects with TLS unless sips is set")
+        return self
+
     @field_validator("trusted_proxies")
     @classmethod
     def _are_proxies(cls, value: list[str]) -> list[str]:
@@ -196,6 +223,11 @@ class Settings(BaseSettings):
                     f"{one!r} is not an IP address or network, such as 192.0.2.7 or 192.0.2.0/24"
                 ) from None
         return value
+
+    @model_validator(mode="after")
+    def _names_name_something(self) -> Self:
+        check_names(self.peers, self.trunks, self.users, self.routes)
+        return self
 
     @property
     def http_address(self) -> tuple[str, int]:
@@ -213,6 +245,16 @@ class Settings(BaseSettings):
     def sip_address(self) -> tuple[str, int]:
         """Host and port of SIP."""
         return split_address(self.sip)
+
+    @property
+    def sips_address(self) -> tuple[str, int] | None:
+        """Host and port of SIP with TLS; None for none."""
+        return None if self.sips is None else split_address(self.sips)
+
+    @property
+    def name_servers(self) -> list[tuple[str, int]]:
+        """Addresses and ports of ``dns_servers``."""
+        return [split_name_server(one) for one in self.dns_servers]
 
     @property
     def port_range(self) -> tuple[int, int]:
@@ -238,6 +280,25 @@ def split_address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def split_name_server(text: str) -> tuple[str, int]:
+    """``ADDRESS``, ``ADDRESS:PORT`` or ``[IPV6]:PORT``. Raises ``ValueError``.
+
+    >>> split_name_server("192.0.2.53"), split_name_server("[2001:db8::1]:5353")
+    (('192.0.2.53', 53), ('2001:db8::1', 5353))
+    """
+    try:
+        return str(ipaddress.ip_address(text)), DNS_PORT
+    except ValueError:
+        pass
+    try:
+        host, port = split_address(text)
+        return str(ipaddress.ip_address(host)), port
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not an IP address, such as 192.0.2.53 or 192.0.2.53:5353"
+        ) from None
+
+
 def split_ports(text: str) -> tuple[int, int]:
     """``LOW-HIGH``. Raises ``ValueError``."""
     low, dash, high = text.partition("-")
@@ -249,16 +310,18 @@ def split_ports(text: str) -> tuple[int, int]:
 def load_settings(config: Path | None, options: dict[str, Any]) -> Settings:
     """Settings from the command line's ``options``, the environment and the TOML file ``config``.
 
-    Raises ``UsageError`` that names the setting, and the file where one is wrong there.
+    Raises ``SettingsRefused`` that names each setting that is wrong, and its line in the file.
     """
-    from_file: dict[str, Any] = {}
+    text, from_file = "", {}
     if config is not None:
         try:
-            from_file = tomllib.loads(config.read_text(encoding="utf-8"))
+            text = config.read_text(encoding="utf-8")
+            from_file = tomllib.loads(text)
         except OSError as error:
             raise UsageError(f"cannot read {config}: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{config} is not TOML: {error}") from None
+            problem = Problem(f"this is not TOML: {error}", line=_line_of_error(error, text))
+            raise SettingsRefused([problem], config) from None
     # The environment stands above the file but below the command line, so what it sets is left
     # out of what the file hands in.
     environment = {name.upper() for name, value in os.environ.items() if value}
@@ -275,10 +338,29 @@ def load_settings(config: Path | None, options: dict[str, Any]) -> Settings:
             f"bad settings: {error}; a list is given as JSON there, such as '[\"192.0.2.7\"]'"
         ) from None
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in one['loc']) or 'settings'}: "
-            f"{one['msg'].removeprefix('Value error, ')}"
-            for one in error.errors(include_url=False, include_input=False)
-        ]
-        where = f" (from the command line, CALLREEL_* or {config})" if config else ""
-        raise UsageError("bad settings" + where + ":\n  " + "\n  ".join(lines)) from None
+        problems = [one for each in error.errors(include_url=False) for one in _problems(each)]
+        from_file = {name: value for name, value in kept.items() if name not in given}
+        raise SettingsRefused([one.located(text, from_file) for one in problems], config) from None
+
+
+def _line_of_error(error: tomllib.TOMLDecodeError | UnicodeDecodeError, text: str) -> int:
+    if isinstance(error, UnicodeDecodeError):
+        return error.object.count(b"\n", 0, error.start) + 1
+    said = _TOML_LINE.search(str(error))  # else it says "at end of document"
+    return int(said[1]) if said else max(1, len(text.splitlines()))
+
+
+def _problems(error: ErrorDetails) -> list[Problem]:
+    """What pydantic found, or what one of our own validators did: a line for each thing."""
+    message = error["msg"].removeprefix("Value error, ")
+    if error["loc"]:
+        return [Problem(message, error["loc"])]
+    problems = []
+    for line in message.splitlines():  # what one table says of another
+        found = _PLACE.match(line)
+        if found is None:
+            problems.append(Problem(line))
+        else:
+            place = tuple(int(one) if one.isdigit() else one for one in found[1].split("."))
+            problems.append(Problem(line[found.end() :], place))
+    return problems

@@ -1,4 +1,4 @@
-"""TLS for the API: which certificate is served, and how a renewed one is taken up."""
+"""TLS: which certificate is served, how a renewed one is taken up, and whom we trust."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,12 +30,19 @@ class Tls:
     where their key types differ. So ``context`` has none: it hands every new connection on to the
     context that was loaded last.
 
-    ``to_trust`` is the file that clients have to be given, where it is self-signed by us. Raises
-    ``UsageError`` where the certificate cannot be served.
+    ``to_trust`` is the file that clients have to be given, where it is self-signed by us; of
+    ``client_ca`` they have to show a certificate. Raises ``UsageError`` where either cannot be
+    used.
     """
 
     def __init__(
-        self, find: Callable[[], Files], clock: Clock, *, to_trust: Path | None = None
+        self,
+        find: Callable[[], Files],
+        clock: Clock,
+        *,
+        to_trust: Path | None = None,
+        client_ca: Path | None = None,
+        protocols: Sequence[str] = ("http/1.1",),
     ) -> None:
         self.to_trust = to_trust
         self._find = find
@@ -48,7 +55,11 @@ class Tls:
         """For the listener."""
         # What is settled before a connection is handed on has to be said here too.
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.set_alpn_protocols(["http/1.1"])
+        if protocols:
+            self.context.set_alpn_protocols(list(protocols))
+        if client_ca is not None:
+            trust(self.context, client_ca)
+            self.context.verify_mode = ssl.CERT_REQUIRED
         self.context.sni_callback = self._hand_on
 
     def check(self) -> None:
@@ -89,14 +100,53 @@ class Tls:
 
 
 def tls_of(settings: Settings, folder: Path, clock: Clock) -> Tls:
-    """TLS as configured; a self-signed certificate is kept in ``folder``. Raises ``UsageError``."""
+    """TLS of the API; a self-signed certificate is kept in ``folder``. Raises ``UsageError``."""
+    find, to_trust = _certificate(settings, folder, clock)
+    return Tls(find, clock, to_trust=to_trust)
+
+
+def sip_tls_of(settings: Settings, folder: Path, clock: Clock) -> Tls:
+    """TLS of SIP: the same certificate; mutual if ``sip_tls_client_ca`` is set. Raises
+    ``UsageError``.
+    """
+    find, to_trust = _certificate(settings, folder, clock)
+    return Tls(find, clock, to_trust=to_trust, client_ca=settings.sip_tls_client_ca, protocols=())
+
+
+def outgoing_sip_tls(settings: Settings) -> ssl.SSLContext:
+    """For connections that we open: whom we trust, and what we show where we are asked (RFC 5922).
+
+    Raises ``UsageError``.
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.sip_tls_ca is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        trust(context, settings.sip_tls_ca)
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        load(Files(settings.tls_cert, settings.tls_key))  # says what is wrong with them, if it is
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    return context
+
+
+def trust(context: ssl.SSLContext, authorities: Path) -> None:
+    """Trust these certificates, PEM. Raises ``UsageError``."""
+    try:
+        context.load_verify_locations(cafile=authorities)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(f"{authorities} holds no certificates to trust: {error}") from None
+
+
+def _certificate(
+    settings: Settings, folder: Path, clock: Clock
+) -> tuple[Callable[[], Files], Path | None]:
+    """How the certificate is found, and what clients have to be given to trust it."""
     if settings.tls_cert is not None and settings.tls_key is not None:
         given = Files(settings.tls_cert, settings.tls_key)
-        return Tls(lambda: given, clock)
+        return lambda: given, None
     names = names_of(settings)
-    return Tls(
-        lambda: self_signed(folder, names, now=clock.now()), clock, to_trust=folder / "cert.pem"
-    )
+    return lambda: self_signed(folder, names, now=clock.now()), folder / "cert.pem"
 
 
 def names_of(settings: Settings) -> Names:
@@ -104,16 +154,19 @@ def names_of(settings: Settings) -> Names:
 
     The address by which packets happen to leave this machine is needed only where links carry it.
     """
-    assert settings.https_address is not None
-    host = settings.https_address[0]
-    outward = _known(reachable(host))
-    needed = {*settings.tls_names}
+    bound = [one for one in (settings.https_address, settings.sips_address) if one is not None]
+    needed, besides = {*settings.tls_names}, _known(socket.gethostname())
     if settings.public_url is not None:
         with suppress(ValueError):
             needed |= _known(urlsplit(settings.public_url).hostname or "")
-    if settings.public_url is None or reachable(host) == host:
-        needed |= outward
-    return Names(frozenset(needed), frozenset(outward | _known(socket.gethostname())))
+    if settings.public_address is not None:
+        needed |= _known(settings.public_address)
+    for host, _ in bound:
+        outward = _known(reachable(host))
+        besides |= outward
+        if settings.public_url is None or reachable(host) == host:
+            needed |= outward
+    return Names(frozenset(needed), frozenset(besides))
 
 
 def _known(host: str) -> set[str]:

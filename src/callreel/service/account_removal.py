@@ -20,7 +20,8 @@ DeleteRecording = Callable[[Account, str], Awaitable[None]]
 class AccountRemoval:
     """Deletes accounts.
 
-    ``takes_calls_of`` says, by account id, whose calls the settings give to that account.
+    ``takes_calls_of`` says, by account id, whose calls the settings give to that account; it may
+    change.
     """
 
     def __init__(
@@ -74,8 +75,8 @@ class AccountRemoval:
         if sources:
             raise AccountInUse(
                 f"the settings give it the calls of {', '.join(sources)}; give each peer another "
-                "account_sid, set accept_loopback = false if this machine is among them, and start "
-                "the server anew"
+                "account_sid, set accept_loopback = false if this machine is among them, and have "
+                "the server read them anew (SIGHUP)"
             )
 
 

@@ -41,6 +41,8 @@ class NewCall:
     """Name of the configured peer."""
     sip_call_id: str | None = None
     """Call-ID of the dialog."""
+    parent_call_id: str | None = None
+    """The call whose leg this is."""
     participants: tuple[Participant, ...] = ()
     """The parties."""
     metadata: tuple[str, bytes] | None = None
@@ -70,6 +72,7 @@ class CallService:
             caller_name=new.caller_name,
             peer=new.peer,
             sip_call_id=new.sip_call_id,
+            parent_call_id=new.parent_call_id,
             participants=new.participants,
         )
         async with self._context.database.begin() as connection:
@@ -96,20 +99,28 @@ class CallService:
         )
         async with self._context.database.begin() as connection:
             await calls.save(connection, answered, expected=call.status)
-            await sessions.add(connection, call.id, session)
+            await sessions.add(connection, self._context.database.seal, call.id, session)
         return answered
+
+    async def transferred(self, call_id: str, to: str) -> None:
+        """Somebody else is talked to from now on. Nothing if the call is over."""
+        async with self._context.database.begin() as connection:
+            call = await calls.get(connection, call_id)
+            if call is not None and not is_ended(call.status):
+                moved = replace(call, to=to, updated_at=self._context.clock.now())
+                await calls.save(connection, moved, expected=call.status)
 
     async def session_changed(self, call_id: str, session: str) -> None:
         """Signalling has agreed on something new with the peer. Nothing if the call is over."""
         async with self._context.database.begin() as connection:
             call = await calls.get(connection, call_id)
             if call is not None and not is_ended(call.status):
-                await sessions.save(connection, call_id, session)
+                await sessions.save(connection, self._context.database.seal, call_id, session)
 
     async def sessions(self) -> Mapping[str, str]:
         """What an earlier control process left of its live calls, by call."""
         async with self._context.database.read() as connection:
-            return await sessions.every(connection)
+            return await sessions.every(connection, self._context.database.seal)
 
     async def ended(
         self, call_id: str, status: CallStatus, *, reason: str, sip_result_code: int | None = None

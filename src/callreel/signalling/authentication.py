@@ -98,6 +98,10 @@ class Gate:
         self._peers = peers
         self._users = users
 
+    def is_peer(self, host: str) -> bool:
+        """Whether a peer's SIP comes from this address."""
+        return self._peers.find(host) is not None
+
     def may_speak(self, host: str) -> bool:
         """Whether SIP from this address is read at all: for the user agent's ``may_speak``.
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from callreel.base.errors import PeerError
-from callreel.calls.media import Codec, MediaAddress, Stream
+from callreel.calls.media import Codec, MediaAddress, Srtp, Stream
 from callreel.calls.model import Track
+from callreel.signalling.security import (
+    NewKey,
+    SrtpPolicy,
+    answer_line,
+    lines_of,
+    refusal_of,
+)
 from callreel.wire import sdp
+from callreel.wire.sdes import Crypto
 
 DECODABLE = ("PCMU/8000", "PCMA/8000")
 """Encodings that a recording can be rendered from."""
@@ -31,20 +40,26 @@ class Offered:
     """Where it comes from: a numeric address."""
 
 
-def acceptable(offer: sdp.SessionDescription, *, source_host: str) -> list[Offered]:
+def acceptable(
+    offer: sdp.SessionDescription,
+    *,
+    source_host: str,
+    srtp: SrtpPolicy = SrtpPolicy.OPTIONAL,
+) -> list[Offered]:
     """The audio streams of an offer that we can keep.
 
     ``source_host`` is where the signalling came from: it stands in for an unspecified address
-    (``c=0.0.0.0`` is hold, RFC 3264 §8.4). Raises ``PeerError`` (488) when an offer with streams
-    has none for us.
+    (``c=0.0.0.0`` is hold, RFC 3264 §8.4). ``srtp`` says what may protect them. Raises
+    ``PeerError`` (488) when an offer with streams has none for us.
     """
     taken: list[Offered] = []
     reasons: list[str] = []
     for number, media in enumerate(offer.media):
         if not media.port:
             continue  # empty or dropped
-        if media.kind != "audio" or media.protocol.upper() not in ("RTP/AVP", "RTP/AVPF"):
-            reasons.append(f"{media.kind} over {media.protocol}")
+        refusal = refusal_of(media, srtp)
+        if media.kind != "audio" or refusal is not None:
+            reasons.append(refusal or f"{media.kind} over {media.protocol}")
             continue
         codecs = sdp.common_codecs(media, UNDERSTOOD)
         if not any(_name(codec) in DECODABLE for codec in codecs):
@@ -53,36 +68,54 @@ def acceptable(offer: sdp.SessionDescription, *, source_host: str) -> list[Offer
         if media.direction is sdp.Direction.RECVONLY:
             reasons.append("it only receives")
             continue
-        taken.append(Offered(number, media, codecs, _host(media, offer, source_host)))
+        taken.append(Offered(number, media, codecs, host_of(media, offer, source_host)))
     if not taken and reasons:
         raise PeerError("no stream that can be recorded: " + "; ".join(reasons[:4]), status=488)
     return taken
 
 
+def keys_for(
+    taken: Sequence[Offered], previous: sdp.SessionDescription | None, new_key: NewKey
+) -> dict[int, Crypto]:
+    """Our own lines for those streams that are SRTP. Nothing is ever sent with them, but an answer
+    has one (RFC 4568 §5.1.3). ``previous`` is our last answer: its keys go on."""
+    found: dict[int, Crypto] = {}
+    for one in taken:
+        known = previous.media[one.number : one.number + 1] if previous is not None else ()
+        before = [line.key for media in known for line in lines_of(media)]
+        line = answer_line(one.media, None, None, before=before, new_key=new_key)
+        if line is not None:
+            found[one.number] = line
+    return found
+
+
+def _srtp(one: Offered, lines: Mapping[int, Crypto]) -> Srtp | None:
+    ours = lines.get(one.number)
+    if ours is None:
+        return None
+    theirs = next(line for line in lines_of(one.media) if line.tag == ours.tag)
+    return Srtp(receive=theirs.key, send=ours.key)
+
+
 def streams_of(
-    taken: Sequence[Offered], tracks: Mapping[int, Track], heard: Mapping[int, str]
+    taken: Sequence[Offered],
+    tracks: Mapping[int, Track],
+    heard: Mapping[int, str],
+    lines: Mapping[int, Crypto] = MappingProxyType({}),
 ) -> list[Stream]:
-    """The streams as the media workers know them."""
+    """The streams as the media workers know them; ``lines`` are those of :func:`keys_for`."""
     return [
         Stream(
             number=one.number,
             track=tracks[one.number],
             remote_host=one.host,
             remote_port=one.media.port,
-            codecs=tuple(
-                Codec(
-                    payload_type=codec.payload_type,
-                    name=codec.name.upper(),
-                    clock_rate_hz=codec.clock_rate_hz,
-                    channels=codec.channels,
-                    fmtp=codec.parameters,
-                )
-                for codec in one.codecs
-            ),
+            codecs=worker_codecs(one.codecs),
             label=one.media.label or "",
             participant=heard.get(one.number, ""),
             sending=one.media.direction.sends and not one.media.is_held,
             rtcp_mux=one.media.rtcp_mux,
+            srtp=_srtp(one, lines),
         )
         for one in taken
     ]
@@ -95,6 +128,7 @@ def answer(
     *,
     session_id: int,
     session_version: int,
+    lines: Mapping[int, Crypto] = MappingProxyType({}),
 ) -> sdp.SessionDescription:
     """Our answer: ``recvonly`` for each stream taken, port 0 for every other."""
     by_number = {one.number: one for one in taken}
@@ -114,6 +148,7 @@ def answer(
                 direction=sdp.Direction.RECVONLY,
                 rtcp_mux=True,
                 rtcp_port=ours.rtcp_port,
+                attributes=[("crypto", lines[number].serialize())] if number in lines else (),
             )
         )
     return _ours(media, session_id, session_version)
@@ -138,7 +173,21 @@ def _name(codec: sdp.Codec) -> str:
     return f"{codec.name}/{codec.clock_rate_hz}".upper()
 
 
-def _host(media: sdp.Media, offer: sdp.SessionDescription, source_host: str) -> str:
+def worker_codecs(codecs: Sequence[sdp.Codec]) -> tuple[Codec, ...]:
+    """Payload formats as the media workers know them."""
+    return tuple(
+        Codec(
+            payload_type=one.payload_type,
+            name=one.name.upper(),
+            clock_rate_hz=one.clock_rate_hz,
+            channels=one.channels,
+            fmtp=one.parameters,
+        )
+        for one in codecs
+    )
+
+
+def host_of(media: sdp.Media, offer: sdp.SessionDescription, source_host: str) -> str:
     """The numeric address that a stream will come from."""
     signalled = media.address or offer.address or source_host
     try:

@@ -205,15 +205,22 @@ class OutgoingInvite:
 
         Returns the dialog; it is here even if the ACK cannot be sent (:class:`RequestFailed`).
         """
+        dialog = self.take()
+        cseq = self._running.result().cseq.sequence
+        await self._agent.acknowledge(dialog, cseq, body=body, content_type=content_type)
+        return dialog
+
+    def take(self) -> Dialog:
+        """Take the 2xx without an ACK as yet: it makes an offer, whose answer is still to come.
+
+        The ACK is then left to you: :meth:`UserAgent.acknowledge`, with the CSeq of the 2xx.
+        """
         response = self._running.result()
         assert self._pending is not None
         if not 200 <= response.code < 300:
             raise UsageError(f"a {response.code} is not to be acknowledged")
         if self.dialog is None:
             self.dialog = self._pending.dialog_of(response)
-        await self._agent.acknowledge(
-            self.dialog, response.cseq.sequence, body=body, content_type=content_type
-        )
         return self.dialog
 
     async def acknowledge_provisional(

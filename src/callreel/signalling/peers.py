@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from callreel.calls.model import RecordingRequest
+from callreel.signalling.security import SrtpPolicy
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -25,12 +26,18 @@ class Peer:
     """The recording that each call begins with; None: nothing is kept until the API asks."""
     our_side: str | None
     """AoR or domain of ours, see ``parties``."""
+    srtp: SrtpPolicy = SrtpPolicy.OPTIONAL
+    """What may protect the media of its calls."""
 
 
 class PeerDirectory:
     """The configured peers. An address belongs to the peer with the narrowest network."""
 
     def __init__(self, peers: Sequence[Peer]) -> None:
+        self.replace(peers)
+
+    def replace(self, peers: Sequence[Peer]) -> None:
+        """Go by these from now on: the configuration was read anew."""
         entries = [(network, peer) for peer in peers for network in peer.networks]
         self._entries = sorted(entries, key=lambda entry: -entry[0].prefixlen)
 

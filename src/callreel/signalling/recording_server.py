@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
 from callreel.base.clock import Clock
-from callreel.base.errors import CapacityError, MachineError, PeerError, UsageError
+from callreel.base.errors import PeerError
 from callreel.base.ids import IdSource
-from callreel.calls.media import MediaAddress, MediaPlane
+from callreel.calls.media import MediaPlane
 from callreel.calls.model import Call, CallStatus, RecordingSource
 from callreel.service.accounts import AccountService
 from callreel.service.calls import CallService, NewCall
 from callreel.service.errors import Unavailable
 from callreel.service.recordings import RecordingService
-from callreel.signalling.negotiation import Offered, acceptable, answer, streams_of
+from callreel.signalling.ended_calls import EndedCalls
+from callreel.signalling.negotiation import Offered, acceptable, answer, keys_for, streams_of
+from callreel.signalling.new_keys import random_key
 from callreel.signalling.parties import Heard, Parties, find_parties, one_line
 from callreel.signalling.peers import Peer, PeerDirectory
+from callreel.signalling.refusal import Refused, refusing
+from callreel.signalling.security import KeyExchange
 from callreel.signalling.session import MAX_VERSIONS, Body, Session, read_body
 from callreel.signalling.user_agent import Cancelled, IncomingRequest, UserAgent
 from callreel.wire import sdp
@@ -37,21 +41,6 @@ ACCEPT = "application/sdp, multipart/mixed, application/rs-metadata+xml"
 
 WISHED_SESSION_S = 1800
 """The session interval we ask for: a peer that vanished is noticed within it (RFC 4028 §4)."""
-
-FIRST_PAUSE_S = 1.0
-"""Before the end of a call is noted again where the database failed."""
-LONGEST_PAUSE_S = 60.0
-"""The pauses grow up to this."""
-
-
-class Refused(PeerError):
-    """A request that is refused with a Warning that says why (RFC 3261 §20.43)."""
-
-    def __init__(self, status: int, text: str, headers: Sequence[tuple[str, str]] = ()) -> None:
-        super().__init__(text, status=status)
-        plain = "".join(char for char in text if char.isprintable() and char not in '"\\')
-        self.headers = [("Warning", f'399 callreel "{plain[:200]}"'), *headers]
-        """For the response."""
 
 
 class RecordingServer:
@@ -71,15 +60,19 @@ class RecordingServer:
         accounts: AccountService,
         calls: CallService,
         recordings: RecordingService,
+        ended: EndedCalls,
         clock: Clock,
         ids: IdSource,
+        keys: KeyExchange | None = None,
     ) -> None:
         self.agent: UserAgent | None = None
+        self.keys = keys or KeyExchange()
         self._peers = peers
         self._media = media
         self._accounts = accounts
         self._calls = calls
         self._recordings = recordings
+        self._ended = ended
         self._clock = clock
         self._ids = ids
         self._by_dialog: dict[DialogId, Session] = {}
@@ -90,6 +83,11 @@ class RecordingServer:
     def __len__(self) -> int:
         """Sessions under way."""
         return len(self._by_call)
+
+    def talks_to(self, host: str) -> bool:
+        """Whether a session with this address is under way."""
+        flows = (session.dialog.flow for session in self._by_call.values())
+        return any(flow is not None and flow.host == host for flow in flows)
 
     # CallControl
 
@@ -172,7 +170,8 @@ class RecordingServer:
         timer = answer_timer(request, wished_seconds=WISHED_SESSION_S)
         body = read_body(request)
         offer = _recording_offer(request, body)
-        taken = acceptable(offer, source_host=incoming.flow.host)
+        srtp = self.keys.policy(peer.srtp, incoming.flow)
+        taken = acceptable(offer, source_host=incoming.flow.host, srtp=srtp)
         sip_from, sip_to = str(request.from_address.uri), str(request.to_address.uri)
         parties = _parties(taken, body.metadata, sip_from, sip_to, peer)
         raw = body.raw_metadata
@@ -196,7 +195,7 @@ class RecordingServer:
         except BaseException as error:
             status = CallStatus.CANCELED if isinstance(error, Cancelled) else CallStatus.FAILED
             code = error.status if isinstance(error, PeerError) else 500
-            await self._drop(call.id, status, str(error) or "failed", code)
+            await self._ended.drop(call.id, status, str(error) or "failed", code)
             raise
         await self._acknowledged(session, incoming, offered=False)
 
@@ -214,8 +213,11 @@ class RecordingServer:
     ) -> Session:
         """Everything that must be so before the 200: sockets, rows, and audio being kept."""
         request = incoming.request
-        streams = streams_of(taken, parties.tracks, parties.heard)
-        addresses = await self._room(self._media.open(call.id, streams))
+        lines = keys_for(taken, None, random_key)
+        if lines:
+            self.keys.note(peer.name, incoming.flow)
+        streams = streams_of(taken, parties.tracks, parties.heard, lines)
+        addresses = await refusing(self._media.open(call.id, streams))
         if incoming.cancelled:
             raise Cancelled
         if self._closing:  # since it was checked first
@@ -226,6 +228,7 @@ class RecordingServer:
             addresses,
             session_id=int(self._ids.new_id()[:8], 16),
             session_version=1,
+            lines=lines,
         )
         session = Session(
             call_id=call.id,
@@ -345,16 +348,21 @@ class RecordingServer:
 
         The session stays as it was where they are refused.
         """
-        taken = acceptable(theirs, source_host=source_host)
+        flow = session.dialog.flow
+        wanted = session.peer.srtp
+        srtp = wanted if flow is None else self.keys.policy(wanted, flow)
+        taken = acceptable(theirs, source_host=source_host, srtp=srtp)
+        lines = keys_for(taken, session.answer, random_key)
         parties = _parties(taken, known, session.sip_from, session.sip_to, session.peer)
-        streams = streams_of(taken, parties.tracks, parties.heard)
-        addresses = await self._room(self._media.update(session.call_id, streams))
+        streams = streams_of(taken, parties.tracks, parties.heard, lines)
+        addresses = await refusing(self._media.update(session.call_id, streams))
         fresh = answer(
             theirs,
             taken,
             addresses,
             session_id=session.answer.session_id,
             session_version=session.answer.session_version,
+            lines=lines,
         )
         if fresh != session.answer:
             fresh = replace(fresh, session_version=session.answer.session_version + 1)
@@ -396,36 +404,7 @@ class RecordingServer:
             session.alarm.cancel()
         self._by_dialog.pop(session.dialog.id, None)
         self._by_call.pop(session.call_id, None)
-        await self._drop(session.call_id, status, reason)
-
-    async def _drop(
-        self, call_id: str, status: CallStatus, reason: str, code: int | None = None
-    ) -> None:
-        """Stop the recordings, then give the sockets back.
-
-        Where the database cannot take it now, nothing more is kept, and it is told until it can.
-        """
-        try:
-            await self._calls.ended(call_id, status, reason=reason, sip_result_code=code)
-        except Exception:
-            log.exception("call %s is over, which cannot be noted yet", call_id)
-            self._spawn(self._note_end(call_id, status, reason, code))
-        finally:
-            with contextlib.suppress(MachineError):
-                await self._media.close(call_id)
-
-    async def _note_end(
-        self, call_id: str, status: CallStatus, reason: str, code: int | None
-    ) -> None:
-        pause_s = FIRST_PAUSE_S
-        while True:
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            try:
-                await self._calls.ended(call_id, status, reason=reason, sip_result_code=code)
-                return
-            except Exception as error:
-                log.error("the end of call %s cannot be noted yet: %s", call_id, type(error))
+        await self._ended.drop(session.call_id, status, reason)
 
     async def _say_bye(self, session: Session) -> None:
         assert self.agent is not None
@@ -489,21 +468,6 @@ class RecordingServer:
 
     # Within
 
-    @staticmethod
-    async def _room(
-        step: Coroutine[Any, Any, Mapping[int, MediaAddress]],
-    ) -> Mapping[int, MediaAddress]:
-        """What the workers cannot take is refused; existing calls go on."""
-        try:
-            return await step
-        except CapacityError as error:
-            raise Refused(503, str(error), [("Retry-After", "30")]) from None
-        except UsageError as error:  # addresses of a family, or texts of a length, not for us
-            raise Refused(488, str(error)) from None
-        except MachineError as error:
-            log.error("media workers: %s", error)
-            raise Refused(503, "no media worker", [("Retry-After", "5")]) from None
-
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -519,6 +483,18 @@ def _name(request: Request) -> str | None:
 def _knows_timers(request: Request) -> bool:
     supported = " ".join(request.headers.getlist("Supported")).lower()
     return "timer" in supported
+
+
+def asks_for_recording(request: Request) -> bool:
+    """Whether an INVITE says that it begins a recording session (RFC 7866 §6.1.1)."""
+    required = " ".join(request.headers.getlist("Require")).lower()
+    contact = " ".join(request.headers.getlist("Contact")).lower()
+    if "siprec" in required or "+sip.src" in contact:
+        return True
+    try:
+        return read_body(request).raw_metadata is not None
+    except PeerError:
+        return False  # whoever it is meant for says what is wrong with it
 
 
 def _recording_offer(request: Request, body: Body) -> sdp.SessionDescription:

@@ -141,7 +141,7 @@ class Registration:
             self._cycle.fail(str(error), now=self._clock.monotonic())
         except Exception:
             # Whatever it was, the trunk must not stay unregistered for ever.
-            logger.exception("trunk %s: cannot register", self.settings.name)
+            logger.exception("%s: cannot register", self.settings.name)
             self._cycle.fail("internal error", now=self._clock.monotonic())
         else:
             self._cycle.receive(response, contact, now=self._clock.monotonic())
@@ -174,6 +174,6 @@ class Registration:
         """Log what changed; a refresh that works is no news."""
         status = self.status
         if status.state is RegistrationState.REGISTERED and before is not status.state:
-            logger.info("trunk %s: registered until %s", status.name, status.registered_until)
+            logger.info("%s: registered until %s", status.name, status.registered_until)
         elif status.state is RegistrationState.FAILING:
-            logger.warning("trunk %s: not registered: %s", status.name, status.last_error)
+            logger.warning("%s: not registered: %s", status.name, status.last_error)

@@ -119,11 +119,14 @@ class Session:
 
     @classmethod
     def from_json(cls, call_id: str, text: str, peers: PeerDirectory) -> Session | None:
-        """What :meth:`to_json` wrote; None where its peer is not configured any more.
+        """What :meth:`to_json` wrote; None where its peer is not configured any more, and for a
+        session of another kind.
 
         Raises ``PeerError``, ``ValueError`` or ``KeyError`` for what it did not write.
         """
         state = json.loads(text)
+        if "kind" in state:
+            return None  # not one of these
         peer = peers.named(state["peer"])
         if peer is None:
             return None

@@ -70,7 +70,8 @@ class Transceiver:
         self._ids = ids
         self._user_agent_header = user_agent_header
         self._may_speak = may_speak
-        self._refusal_status = refusal_status
+        self.refusal_status = refusal_status
+        """What strangers are told, or None for nothing; may be changed at any time."""
         self._loop = asyncio.get_running_loop()
         self._streams = Streams(
             self,
@@ -172,8 +173,8 @@ class Transceiver:
         stranger = self._may_speak is not None and not self._may_speak(flow.host)
         if stranger:
             self._note(flow, "not a peer of ours")
-            if self._refusal_status is not None:
-                self.endpoint.refuse(data, flow, self._refusal_status)
+            if self.refusal_status is not None:
+                self.endpoint.refuse(data, flow, self.refusal_status)
         else:
             self.endpoint.receive(data, flow, now=self._clock.monotonic())
         self._drain()
@@ -196,7 +197,7 @@ class Transceiver:
 
     def may_connect(self, host: str) -> bool:
         """A stranger that would get no answer need not connect."""
-        return self._refusal_status is not None or self._may_speak is None or self._may_speak(host)
+        return self.refusal_status is not None or self._may_speak is None or self._may_speak(host)
 
     # For who builds on this
 
