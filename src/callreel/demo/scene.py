@@ -1,56 +1,67 @@
-"""The demo's story: a call reaches a recorder, a program records a part of it, and hears it."""
+"""The demo's story, in two scenes.
+
+A call that somebody else carries reaches the recorder, a program records a part of it, and hears
+it. Then a phone calls another through callreel, and the whole call is recorded.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from callreel.base.errors import CallreelError, UsageError
+from callreel.base.errors import UsageError
+from callreel.demo import bridged
+from callreel.demo.hearing import NAMES, DemoFailed, Say, check_and_draw, voice_of
 from callreel.demo.own_server import OwnServer
 from callreel.demo.receiver import WebhookReceiver
-from callreel.demo.voices import draw, find_voice, read_channels
 from callreel.phone.recording_client import Party, RecordingClient
-from callreel.phone.sources import AudioSource, read_audio
 from callreel.server.system import RandomIds, SystemClock
 
-SPEECH = Path(__file__).with_name("speech")
 CALLER = Party("sip:+15550100@pbx.example.com", "Caller")
 CALLEE = Party("sip:+15550199@pbx.example.com", "Callee")
 TALK_BEFORE_S = 3.0
 RECORD_S = 14.0
-LIKE_A_VOICE = 0.9
-UNLIKE_A_VOICE = 0.3
-
-Say = Callable[[str], None]
-
-
-class DemoFailed(CallreelError):
-    """A step did not happen as it must."""
 
 
 async def play(output: Path, say: Say) -> Path:
     """Run every step; returns the recording's path. Raises ``CallreelError`` at the first that
     fails."""
     twilio = _twilio()
+    path = output / "conversation.wav"
     with tempfile.TemporaryDirectory(prefix="callreel-demo-") as folder:
+        callee = await bridged.answering_phone()
+        config = await asyncio.to_thread(bridged.write_route, Path(folder), callee)
         # A SID of Twilio's form, since the twilio SDK is what drives the API.
-        server = OwnServer(Path(folder), "AC" + secrets.token_hex(16), secrets.token_urlsafe(24))
+        server = OwnServer(
+            Path(folder),
+            "AC" + secrets.token_hex(16),
+            secrets.token_urlsafe(24),
+            options=("--config", str(config)),
+        )
         try:
             await asyncio.to_thread(server.start)
             say(f"server up: API {server.http_url}, SIP {server.sip_uri}")
+            say("")
+            say("  Scene 1: a session border controller's call, recorded in mid-call")
+            say("")
             async with WebhookReceiver() as receiver:
                 wav = await _record_a_call(server, receiver, twilio, say)
+            await asyncio.to_thread(_leave, path, wav)
+            check_and_draw(path, RECORD_S, say)
+            say("  Scene 2: a phone calls another through callreel")
+            say("")
+            client = _client(twilio, server)
+            wav = await bridged.play(server, client, callee, say)
+            await asyncio.to_thread(_leave, output / "bridged.wav", wav)
+            check_and_draw(output / "bridged.wav", bridged.TALK_S, say)
         finally:
+            await callee.close()
             await asyncio.to_thread(server.stop)
-    path = output / "conversation.wav"
-    await asyncio.to_thread(_leave, path, wav)
-    _check_and_draw(path, say)
     return path
 
 
@@ -62,12 +73,11 @@ def _leave(path: Path, wav: bytes) -> None:
 async def _record_a_call(
     server: OwnServer, receiver: WebhookReceiver, twilio: Any, say: Say
 ) -> bytes:
-    client = twilio.rest.Client(server.account_sid, server.auth_token)
-    client.api.base_url = server.http_url
+    client = _client(twilio, server)
     phone = RecordingClient(clock=SystemClock(), ids=RandomIds(), local_host="127.0.0.1")
     await phone.start()
     try:
-        voices = [AudioSource(read_audio(SPEECH / f"{name}.flac"), repeats=True) for name in _NAMES]
+        voices = [voice_of(name) for name in NAMES]
         call = await phone.call(server.sip_uri, voices, caller=CALLER, callee=CALLEE)
         say("a call between two voices is under way; its SBC sends us a copy by SIPREC")
         await asyncio.sleep(TALK_BEFORE_S)
@@ -127,34 +137,10 @@ async def _callback(
     return dict(hook.fields)
 
 
-_NAMES = ("caller", "callee")
-
-
-def _check_and_draw(path: Path, say: Say) -> None:
-    """Each voice must be in its own channel, and only there."""
-    channels, rate_hz = read_channels(path)
-    if len(channels) != 2:
-        raise DemoFailed(f"the file has {len(channels)} channels, not 2")
-    seconds = len(channels[0]) / rate_hz
-    if abs(seconds - RECORD_S) > 2:
-        raise DemoFailed(f"the file is {seconds:.1f} s long, not about {RECORD_S:.0f} s")
-    voices = [read_audio(SPEECH / f"{name}.flac") for name in _NAMES]
-    for index, channel in enumerate(channels):
-        own = find_voice(channel, voices[index])
-        other = find_voice(channel, voices[1 - index])
-        if own.likeness < LIKE_A_VOICE or other.likeness > UNLIKE_A_VOICE:
-            raise DemoFailed(
-                f"channel {index + 1} is {own.likeness:.2f} like its own voice "
-                f"and {other.likeness:.2f} like the other"
-            )
-        say(
-            f"channel {index + 1} is the {_NAMES[index]}: {own.likeness:.0%} like that voice, "
-            f"{other.likeness:.0%} like the other"
-        )
-    say("")
-    for line in draw(channels, rate_hz, [f"{i + 1} {name}" for i, name in enumerate(_NAMES)]):
-        say(line)
-    say("")
+def _client(twilio: Any, server: OwnServer) -> Any:
+    client = twilio.rest.Client(server.account_sid, server.auth_token)
+    client.api.base_url = server.http_url
+    return client
 
 
 def _twilio() -> Any:
