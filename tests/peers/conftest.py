@@ -9,6 +9,7 @@ import pytest
 
 from callreel.demo.own_server import OwnServer
 from tests.journeys.api import Api
+from tests.peers.house import Guests, House, guests_of, open_house
 from tests.peers.sipp import Legs, need_sipp
 
 TWILIO_SID = "AC" + "12" * 16
@@ -38,3 +39,15 @@ async def legs() -> AsyncIterator[Legs]:
     legs = Legs(440, 880)
     yield legs
     await legs.close()
+
+
+@pytest.fixture(scope="module")
+def house(sipp: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with open_house(tmp_path_factory.mktemp("house")) as house:
+        yield house
+
+
+@pytest.fixture
+async def guests(house: House, tmp_path: Path) -> AsyncIterator[Guests]:
+    async with guests_of(house, tmp_path) as guests:
+        yield guests
