@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import secrets
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.client import HttpClient
 from bench.figures import quantiles, show
+from bench.outcome import Findings, fetch_reports
 from bench.processes import Snapshot, snapshot
 from bench.rtp_load import LoadProcess, Sent
 from bench.verdict import hold
@@ -60,19 +60,6 @@ class BenchCall:
     """How long the stop, or the BYE, took."""
     finish_s: float = 0.0
     """From the stop until the API said completed."""
-
-
-@dataclass(slots=True)
-class Findings:
-    """What went wrong."""
-
-    wrong: list[str] = field(default_factory=list)
-    """A sentence each."""
-
-    def unless(self, good: bool, sentence: str) -> None:
-        """Note what is wrong."""
-        if not good:
-            self.wrong.append(sentence)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -141,7 +128,8 @@ class Run:
             await self._finish()
             after = await asyncio.to_thread(snapshot, self._pid)
             sent = [await asyncio.to_thread(load.finish) for load in self._loads]
-            reports = await self._reports()
+            recordings = {call.number: call.recording for call in self._calls}
+            reports = await fetch_reports(self._http, self._account, recordings, self._found)
         finally:
             await self._http.close()
             await self._phone.close()
@@ -151,8 +139,7 @@ class Run:
         recorded_s = received / (2 * PACKETS_A_SECOND)
         _show_usage(before, live, full, after, calls, recorded_s)
         _show_capture(live, steady, full, after, received, PACKETS_A_SECOND * 2 * calls)
-        for sentence in self._found.wrong[:20]:
-            print(f"  WRONG: {sentence}")
+        self._found.show()
         show("result", "FAILED" if self._found.wrong else "nothing lost, every report clean")
         return 1 if self._found.wrong else 0
 
@@ -235,23 +222,6 @@ class Run:
         for call in self._calls:
             if not call.session.ended.is_set():
                 await self._phone.hang_up(call.session)
-
-    async def _reports(self) -> dict[int, dict[str, Any]]:
-        """The integrity reports by call, each file held against its report's checksum."""
-        found = {}
-        for call in self._calls:
-            path = f"{self._account}/Recordings/{call.recording}"
-            answer = await self._http.get(f"{path}/Integrity.json")
-            media = await self._http.get(f"{path}.wav")
-            if answer.status != 200 or media.status != 200:
-                self._found.unless(False, f"call {call.number}: no report or no file")
-                continue
-            report = found[call.number] = answer.json()
-            self._found.unless(
-                hashlib.sha256(media.body).hexdigest() == report["sha256"],
-                f"call {call.number}: the file is not the one that its report names",
-            )
-        return found
 
     # What came of it
 

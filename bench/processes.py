@@ -75,6 +75,16 @@ def cpu_s(pid: int) -> float:
     return time.clock_gettime(clock.value)
 
 
+def waited_s(pid: int) -> float:
+    """How long a process's first thread was ready to run so far, and had no core. Raises
+    ``OSError``; 0 where the kernel does not say.
+    """
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (FileNotFoundError, IndexError):
+        return 0.0
+
+
 def _family(root: int) -> Iterable[int]:
     """A process and all that descend from it."""
     yield root

@@ -6,6 +6,9 @@ that was added: waiting for the relay, relaying, and twice the loopback. First a
 ``recvmmsg`` and ``sendmmsg`` relays between them, without filters, sources or journals: the floor.
 Then the worker does, and records every call in stereo. CPU time is the relaying process's own; what
 the kernel does to deliver a packet is charged to whoever sends it, and so is in both figures.
+
+With ``--srtp`` the first party of each call speaks SRTP and the second does not, so that the worker
+undoes and does it for each packet.
 """
 
 from __future__ import annotations
@@ -29,12 +32,14 @@ from numpy.typing import NDArray
 
 from bench.figures import show
 from bench.sweep import Worker, _raise_file_limit
-from callreel.calls.media import Codec, Stream
+from callreel.calls.media import Codec, Srtp, Stream
 from callreel.calls.model import Track
 from callreel.capture.outgoing import Outgoing
 from callreel.capture.protocol import Op, Request
 from callreel.capture.sockets import SO_TIMESTAMPNS
 from callreel.capture.sweep import BATCH, Sweeper
+from callreel.wire.sdes import Key, Suite
+from callreel.wire.srtp import Protector, Unprotector
 
 FRAME_S = 0.02
 PHASES = 20
@@ -72,6 +77,11 @@ def main() -> int:
     )
     options.add_argument("--seconds", type=float, default=20.0)
     options.add_argument("--sweep-ms", type=int, default=500)
+    options.add_argument(
+        "--srtp",
+        choices=[one.value for one in Suite],
+        help="one leg of each call is SRTP in this suite, the other is not",
+    )
     options.add_argument("--port", type=int, default=14000, help="first of 8 ports a call")
     asked = options.parse_args()
     _raise_file_limit()
@@ -79,7 +89,8 @@ def main() -> int:
     parties = Parties(2 * asked.calls)
     try:
         floor = run_floor(parties, min(asked.seconds, 10.0))
-        ours = run_worker(parties, folder, asked.seconds, asked.sweep_ms, asked.port)
+        suite = None if asked.srtp is None else Suite(asked.srtp)
+        ours = run_worker(parties, folder, asked.seconds, asked.sweep_ms, asked.port, suite)
     finally:
         parties.end()
         shutil.rmtree(folder)
@@ -99,9 +110,9 @@ class Parties:
         self.flawless = True
         """Whether every packet so far was heard once, in order."""
 
-    def talk(self, targets: Sequence[int], seconds: float) -> Heard:
-        """Have each send to its target for so long."""
-        self._pipe.send((list(targets), seconds))
+    def talk(self, targets: Sequence[int], seconds: float, suite: Suite | None = None) -> Heard:
+        """Have each send to its target for so long; with a ``suite`` every other one by SRTP."""
+        self._pipe.send((list(targets), seconds, suite))
         heard: Heard = self._pipe.recv()
         self.flawless &= heard.sent == heard.received and not heard.disordered
         return heard
@@ -128,7 +139,19 @@ def run_floor(parties: Parties, seconds: float) -> float:
     return cpu_us
 
 
-def run_worker(parties: Parties, folder: Path, seconds: float, sweep_ms: int, port: int) -> float:
+def key_of(number: int, suite: Suite) -> Key:
+    """What a party sends with; what it is sent is protected with that of the next one."""
+    return Key(suite, (number.to_bytes(4, "big") * 11)[: suite.key_bytes])
+
+
+def run_worker(
+    parties: Parties,
+    folder: Path,
+    seconds: float,
+    sweep_ms: int,
+    port: int,
+    suite: Suite | None = None,
+) -> float:
     """The media worker, all calls recorded; its CPU a packet, in µs."""
     calls = len(parties.ports) // 2
     # Twice the room that is needed: other programs have ports too.
@@ -136,7 +159,12 @@ def run_worker(parties: Parties, folder: Path, seconds: float, sweep_ms: int, po
     try:
         targets = []
         for number, party in enumerate(parties.ports):
-            stream = Stream(0, Track.INBOUND, "127.0.0.1", party, (Codec(0, "PCMU", 8000),))
+            srtp = None
+            if suite is not None and number % 2 == 0:
+                receive, send = key_of(number, suite), key_of(number + 1, suite)
+                srtp = Srtp(receive, send, sealed="none")
+            codecs = (Codec(0, "PCMU", 8000),)
+            stream = Stream(0, Track.INBOUND, "127.0.0.1", party, codecs, srtp=srtp)
             opened = worker.ask(Request(Op.OPEN, call_id=f"{number:032x}", streams=(stream,)))
             targets.append(opened["ports"]["0"])
         for number in range(0, 2 * calls, 2):
@@ -144,7 +172,7 @@ def run_worker(parties: Parties, folder: Path, seconds: float, sweep_ms: int, po
             worker.ask(Request(Op.BRIDGE, call_id=call_id, other_call_id=other_id))
             worker.ask(Request(Op.START, call_id=call_id, recording_id=call_id, tracks=BOTH))
         before_s = worker.cpu_s()
-        heard = parties.talk(targets, seconds)
+        heard = parties.talk(targets, seconds, suite)
         time.sleep(2 * sweep_ms / 1000)
         cpu_s = worker.cpu_s() - before_s
         kept = sum(
@@ -155,6 +183,7 @@ def run_worker(parties: Parties, folder: Path, seconds: float, sweep_ms: int, po
         worker.end()
     print(
         f"{calls} bridged calls, {seconds:.0f} s, all recorded in stereo, swept each {sweep_ms} ms"
+        + ("" if suite is None else f", one leg of each {suite.value}")
     )
     cpu_us = cpu_s / heard.received * 1e6
     _show(heard, cpu_us, cpu_s / seconds)
@@ -189,14 +218,21 @@ def _play(pipe: Connection, count: int) -> None:
         socks.append(sock)
     pipe.send([sock.getsockname()[1] for sock in socks])
     while True:
-        targets, seconds = pipe.recv()
-        pipe.send(_talk(socks, [("127.0.0.1", port) for port in targets], seconds))
+        targets, seconds, suite = pipe.recv()
+        pipe.send(_talk(socks, [("127.0.0.1", port) for port in targets], seconds, suite))
 
 
 def _talk(
-    socks: Sequence[socket.socket], targets: Sequence[tuple[str, int]], seconds: float
+    socks: Sequence[socket.socket],
+    targets: Sequence[tuple[str, int]],
+    seconds: float,
+    suite: Suite | None,
 ) -> Heard:
     heard = Heard()
+    secure = range(0, 0 if suite is None else len(socks), 2)
+    protectors = {number: Protector(key_of(number, suite)) for number in secure if suite}
+    unprotectors = {number: Unprotector(key_of(number + 1, suite)) for number in secure if suite}
+    tag_bytes = 0 if suite is None else suite.tag_bytes
     sweeper = Sweeper(socket.AF_INET)
     came: list[list[NDArray[np.uint8]]] = [[] for _ in socks]
     stamps: list[list[NDArray[np.int64]]] = [[] for _ in socks]
@@ -211,11 +247,20 @@ def _talk(
             if not n:
                 return
             shape = sweeper.uniform(n)
-            if shape is None or shape[0] != PACKET_BYTES:
+            size = PACKET_BYTES + (tag_bytes if number in secure else 0)
+            if shape is None or shape[0] != size:
                 heard.disordered += 1
                 continue
             batch = sweeper.take_uniform(n, shape)
-            came[number].append(np.frombuffer(batch.data, np.uint8).reshape(n, PACKET_BYTES))
+            data = batch.data
+            if number in secure:
+                unprotect = unprotectors[number].rtp
+                clear = [unprotect(data[at : at + size]) for at in range(0, n * size, size)]
+                data = b"".join(one for one in clear if isinstance(one, bytes))
+                if len(data) != n * PACKET_BYTES:
+                    heard.disordered += 1
+                    continue
+            came[number].append(np.frombuffer(data, np.uint8).reshape(n, PACKET_BYTES))
             stamps[number].append(batch.stamps_ns)
             if n < BATCH:
                 return
@@ -230,6 +275,8 @@ def _talk(
         for number in phases[phase]:
             # Even numbers from 0 on by pairs: who sends what is told by the SSRC.
             packet = pack(0x80, 0, frame & 0xFFFF, frame * 160, number, wall_ns()) + padding
+            if number in secure:
+                packet = protectors[number].rtp(packet) or b""
             try:
                 socks[number].sendto(packet, targets[number])
                 heard.sent += 1

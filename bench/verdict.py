@@ -12,6 +12,8 @@ from bench.rtp_load import Sent
 EDGE_PACKETS = 1
 """At either end of a recording a packet's stamp may lie before the instant and it after, or the
 other way round."""
+TRACKS = ("inbound", "outbound")
+"""Of the first stream of a call and of the second."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -47,23 +49,24 @@ def hold(reports: Mapping[int, Mapping[str, Any]], sent: Sequence[Sent]) -> Verd
         found.clean += bool(report["clean"])
         if not report["clean"]:
             found.wrong += [f"call {number}: {sentence}" for sentence in report["problems"]]
-        if [stream["stream"] for stream in report["streams"]] != [0, 1]:
-            found.wrong.append(f"call {number}: its report is not about two streams")
+        if [stream["track"] for stream in report["streams"]] != list(TRACKS):
+            found.wrong.append(f"call {number}: its report is not about one stream a track")
+            continue
         place, which = divmod(number, len(sent))
         start_ns, end_ns = _ns(report["started_at"]), _ns(report["ended_at"])
-        for stream in report["streams"]:
+        for which_of_two, stream in enumerate(report["streams"]):
             packets = stream["packets"]
             found.expected += packets["expected"]
             found.received += packets["received"]
             found.lost += packets["lost"]
             found.dropped_by_kernel += packets["dropped_by_kernel"]
-            surely, perhaps = sent[which].between(2 * place + stream["stream"], start_ns, end_ns)
+            surely, perhaps = sent[which].between(2 * place + which_of_two, start_ns, end_ns)
             found.sent += surely
             off = max(surely - packets["received"], packets["received"] - perhaps, 0)
             found.furthest = max(found.furthest, off)
             if off > 2 * EDGE_PACKETS or not perhaps:
                 found.wrong.append(
-                    f"call {number}, stream {stream['stream']}: {surely} to {perhaps} packets "
+                    f"call {number}, {stream['track']}: {surely} to {perhaps} packets "
                     f"were sent, {packets['received']} received"
                 )
     if found.lost:

@@ -44,3 +44,65 @@ def test_every_packet_is_stamped_and_arrives() -> None:
         load.kill()
         for receiver in receivers:
             receiver.close()
+
+
+def test_streams_that_hear_tell_what_came_back() -> None:
+    load = LoadProcess(2, hears=True)
+    stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    relay = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in load.streams]
+    try:
+        for stream, sock in zip(load.streams, relay, strict=True):
+            sock.bind(("127.0.0.1", 0))
+            sock.settimeout(5)
+            stream.remote = sock.getsockname()
+        load.start(time.monotonic() + 0.05)
+        packets = [relay[0].recv(2048) for _ in range(5)]
+        for packet in (
+            packets[2],
+            packets[0],
+            packets[0],
+            packets[0][:8],
+            b"noise of 12.",
+            packets[4],
+        ):
+            relay[1].sendto(packet, ("127.0.0.1", load.streams[1].port))
+        stranger.sendto(packets[3], ("127.0.0.1", load.streams[1].port))
+        sent = load.finish()
+    finally:
+        load.kill()
+        for sock in (stranger, *relay):
+            sock.close()
+    nothing, heard = sent.heard
+    assert len(nothing.frame) == 0
+    assert heard.stream.tolist() == [0, 0, 0, -1, 0]
+    assert heard.frame.tolist() == [2, 0, 0, -1, 4]
+    delay_ns = heard.arrived_ns[-1] - sent.before_ns[0, 4]
+    assert 0 < delay_ns < 1_000_000_000
+
+
+def test_a_stream_can_begin_later() -> None:
+    load = LoadProcess(2)
+    receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(5)
+        load.streams[0].remote = receiver.getsockname()
+        load.start(time.monotonic())
+        for _ in range(5):
+            receiver.recv(2048)
+        begun_ns = time.time_ns()
+        load.streams[1].remote = receiver.getsockname()
+        load.begin(1)
+        ports = {receiver.recvfrom(2048)[1][1] for _ in range(12)}
+        sent = load.finish()
+    finally:
+        load.kill()
+        receiver.close()
+    assert ports == {stream.port for stream in load.streams}
+    assert (sent.before_ns[0] > 0).all()
+    assert (sent.after_ns[0] >= sent.before_ns[0]).all()
+    later = sent.before_ns[1] > 0
+    assert not later[:4].any()
+    assert later[-1]
+    assert (sent.before_ns[1][later] >= begun_ns).all()
+    assert (sent.after_ns[1][later] >= sent.before_ns[1][later]).all()

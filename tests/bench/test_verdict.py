@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bench.rtp_load import Sent
-from bench.verdict import hold
+from bench.verdict import TRACKS, hold
 
 FRAME_NS = 20_000_000
 FRAMES = 100
@@ -23,7 +23,7 @@ def sent(streams: int = 2) -> Sent:
     """A packet every 20 ms from ``START_NS`` on, each taking 10 us."""
     before = START_NS + np.arange(FRAMES, dtype=np.int64) * FRAME_NS
     before = np.repeat(before[None, :], streams, axis=0)
-    none = np.zeros(streams, np.int64)
+    none = np.zeros(before.shape, np.bool_)
     return Sent(before, before + 10_000, none, np.zeros(1), 0.0)
 
 
@@ -35,7 +35,7 @@ def report(received: int = 50, first: int = 10) -> Report:
         "problems": [],
         "started_at": instant(START_NS + first * FRAME_NS - 5_000_000),
         "ended_at": instant(START_NS + (first + 50) * FRAME_NS - 5_000_000),
-        "streams": [{"stream": number, "packets": dict(packets)} for number in (0, 1)],
+        "streams": [{"track": track, "packets": dict(packets)} for track in TRACKS],
     }
 
 
