@@ -105,7 +105,8 @@ class FrontDoor:
             await self._recorder.handle_request(incoming)
         elif request.method == "REGISTER":
             if not self.takes_phones:
-                raise PeerError("there are no phones here", status=405)
+                others = ", ".join(one for one in self.methods if one != "REGISTER")
+                raise Refused(405, "there are no phones here", [("Allow", others)])
             await self._registrar.handle(incoming)
         elif request.method == "OPTIONS":
             if not self._gate.is_peer(incoming.flow.host):
