@@ -9,6 +9,7 @@ import ipaddress
 import json
 import re
 import signal
+import ssl
 import sys
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -62,6 +63,12 @@ HoldAt = Annotated[
     typer.Option(metavar="SECONDS", help="Put the peer on hold so long after the answer."),
 ]
 ResumeAt = Annotated[float | None, typer.Option(metavar="SECONDS", help="And take it off again.")]
+Ca = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca", metavar="FILE", help="PEM: whom to trust over TLS; else the system's authorities."
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print each call's summary as a line of JSON, no more.")
 ]
@@ -88,8 +95,9 @@ def call(
     for_: For = None,
     codec: Codec = "PCMU,PCMA",
     transport: Annotated[
-        str | None, typer.Option(help="udp or tcp; else what the URI says.")
+        str | None, typer.Option(help="udp, tcp or tls; else what the URI says.")
     ] = None,
+    ca: Ca = None,
     from_: Annotated[
         str | None, typer.Option("--from", metavar="URI", help="The caller's address.")
     ] = None,
@@ -123,10 +131,11 @@ def call(
     talk = _talk(play, record, codec, early_media=early_media)
     script = _script(for_, digits, hold_at, resume_at)
     chosen = None if transport is None else _transport(transport)
+    tls = _trusting(ca)
     _check_seconds("--ring-timeout", ring_timeout)
 
     async def run() -> bool:
-        phone = _phone(talk, as_json, login, host=_host_towards(target))
+        phone = _phone(talk, as_json, login, host=_host_towards(target), tls=tls)
         stop = _stop_event()
         await phone.start()
         try:
@@ -166,6 +175,7 @@ def answer(
         str | None,
         typer.Option(metavar="URI", help="Register there, such as sip:pbx.example.com."),
     ] = None,
+    ca: Ca = None,
     user: User = None,
     password: Password = None,
     digits: Digits = None,
@@ -194,11 +204,12 @@ def answer(
     login = _login(user or (registrar and registrar.user) or None, password)
     if status is not None and redirect is not None:
         raise UsageError("--status and --redirect exclude each other")
+    tls = _trusting(ca)
     how = _Answering(talk, script, after, early, status, redirect, 1 if once else calls)
 
     async def run() -> bool:
         say = _say_to(as_json)
-        phone = _phone(talk, as_json, login, host=host, port=port, takes_calls=True)
+        phone = _phone(talk, as_json, login, host=host, port=port, takes_calls=True, tls=tls)
         stop = _stop_event()
         await phone.start()
         try:
@@ -383,10 +394,18 @@ def _transport(text: str) -> Transport:
     try:
         chosen = Transport(text.upper())
     except ValueError:
-        chosen = Transport.TLS
-    if chosen is Transport.TLS:
-        raise UsageError(f"transport {text!r} is not udp or tcp")
+        raise UsageError(f"transport {text!r} is not udp, tcp or tls") from None
     return chosen
+
+
+def _trusting(ca: Path | None) -> ssl.SSLContext:
+    """For TLS connections that we open."""
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(f"--ca {ca}: {error}") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def _uri(text: str) -> URI:
@@ -448,7 +467,14 @@ def _host_towards(target: URI) -> str:
 
 
 def _phone(
-    talk: Talk, as_json: bool, login: _Login, *, host: str, port: int = 0, takes_calls: bool = False
+    talk: Talk,
+    as_json: bool,
+    login: _Login,
+    *,
+    host: str,
+    tls: ssl.SSLContext,
+    port: int = 0,
+    takes_calls: bool = False,
 ) -> Phone:
     from callreel.phone.call import EventKind
     from callreel.phone.softphone import Phone
@@ -480,6 +506,7 @@ def _phone(
         user=login.name,
         credentials=None if login.password is None else Credentials(login.name, login.password),
         takes_calls=takes_calls,
+        tls_context=tls,
         on_event=on_event,
         host_token=_host_token(),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -67,7 +68,7 @@ class Phone:
 
     ``talk`` is what is done on a call unless said otherwise. ``takes_calls`` lets others call:
     :meth:`next_call` gives them. ``credentials`` answer challenges. ``host_token``
-    names this machine's clock, in CNAMEs.
+    names this machine's clock, in CNAMEs. ``tls_context`` says whom to trust over TLS.
     """
 
     methods = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "REFER")
@@ -88,6 +89,7 @@ class Phone:
         max_calls: int = MAX_CALLS,
         on_event: OnEvent | None = None,
         host_token: str = "",
+        tls_context: ssl.SSLContext | None = None,
     ) -> None:
         self._talk = talk
         self._clock = clock
@@ -117,7 +119,12 @@ class Phone:
         self._unsettled_until = 0.0
         self._pacer = Pacer(clock)
         self._agent = UserAgent(
-            clock=clock, ids=ids, handler=self, user_agent_header="callreel-phone", user=user
+            clock=clock,
+            ids=ids,
+            handler=self,
+            user_agent_header="callreel-phone",
+            user=user,
+            tls_context=tls_context,
         )
         self.addresses: dict[Transport, tuple[str, int]] = {}
         """What was bound, by transport."""
