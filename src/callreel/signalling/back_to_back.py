@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any
 
 from callreel.base.errors import PeerError
 from callreel.calls.model import CallDirection, CallStatus
@@ -29,6 +30,7 @@ from callreel.signalling.security import answer_line
 from callreel.signalling.transfers import Transfers
 from callreel.signalling.user_agent import IncomingRequest
 from callreel.wire.sip.dialog import DialogId
+from callreel.wire.sip.forwarding import forwards_left
 from callreel.wire.sip.message import Request
 from callreel.wire.sip.session_timer import answer_timer
 
@@ -104,9 +106,7 @@ class BackToBack:
         request, means = incoming.request, self._means
         if self._closing:
             raise Refused(503, "shutting down", [("Retry-After", "10")])
-        forwards = request.headers.get("Max-Forwards") or "70"
-        if not (forwards.isascii() and forwards.isdigit()) or int(forwards[:4]) < 1:
-            raise Refused(483, "Max-Forwards is used up")
+        max_forwards = forwards_left(request)
         dialled = request.uri.user or ""
         if source.own_user is not None and dialled == source.own_user:
             dialled = request.to_address.uri.user or ""
@@ -115,23 +115,7 @@ class BackToBack:
             raise Refused(404, "there is no route to what was dialled")
         account = await means.accounts.get(source.account_id)
         assert account is not None, "a source's account exists, or the server would not run"
-        # First of all: to a peer without a sound Contact we could never say BYE.
-        dialog = incoming.dialog()
-        timer = answer_timer(request, wished_seconds=WISHED_SESSION_S)
-        leg = Leg(
-            call_id="",
-            session=means.new_session(),
-            source_host=incoming.flow.host,
-            participant=str(request.from_address.uri)[:256],
-            source=source.name,
-            nat=source.nat,
-            srtp=means.keys.policy(source.srtp, incoming.flow),
-            dialog=dialog,
-            timer=timer,
-        )
-        leg.learn_allow(request)
-        leg.aim()
-        leg.describe(request)
+        leg = self._calling_leg(incoming, source)
         who = Caller.of(request, trusted=source.trusted, number=source.number)
         call = await means.calls.ringing(
             NewCall(
@@ -149,17 +133,9 @@ class BackToBack:
         self._by_call[call.id] = bridge
         try:
             await means.open(leg)
-            ringing = Ringing(means, source.name, who, max_forwards=min(int(forwards), 70) - 1)
+            ringing = Ringing(means, source.name, who, max_forwards=max_forwards)
             setup = CallSetup(means, bridge, incoming, ringing, account=account, call=call)
-            bridge.setup = asyncio.ensure_future(setup.run(plan))
-            try:
-                await bridge.setup
-            except asyncio.CancelledError:
-                bridge.setup.cancel()
-                await asyncio.gather(bridge.setup, return_exceptions=True)
-                if bridge.ended:
-                    raise Refused(480, "the call was ended here") from None
-                raise
+            await self._set_up(bridge, setup.run(plan))
         except BaseException as error:
             if bridge.ended:
                 raise
@@ -170,6 +146,39 @@ class BackToBack:
             raise
         self._admit(bridge)
         await self._acknowledged(bridge, incoming)
+
+    def _calling_leg(self, incoming: IncomingRequest, source: Source) -> Leg:
+        """The leg that an INVITE opens. Raises ``PeerError`` for one that cannot be answered."""
+        request, means = incoming.request, self._means
+        leg = Leg(
+            call_id="",
+            session=means.new_session(),
+            source_host=incoming.flow.host,
+            participant=str(request.from_address.uri)[:256],
+            source=source.name,
+            nat=source.nat,
+            srtp=means.keys.policy(source.srtp, incoming.flow),
+            # First of all: to a peer without a sound Contact we could never say BYE.
+            dialog=incoming.dialog(),
+            timer=answer_timer(request, wished_seconds=WISHED_SESSION_S),
+        )
+        leg.learn_allow(request)
+        leg.aim()
+        leg.describe(request)
+        return leg
+
+    @staticmethod
+    async def _set_up(bridge: Bridge, work: Coroutine[Any, Any, None]) -> None:
+        """Ring and connect, unless the call is ended meanwhile: that is then its refusal."""
+        setup = bridge.setup = asyncio.ensure_future(work)
+        try:
+            await setup
+        except asyncio.CancelledError:
+            setup.cancel()
+            await asyncio.gather(setup, return_exceptions=True)
+            if bridge.ended:
+                raise Refused(480, "the call was ended here") from None
+            raise
 
     async def _acknowledged(self, bridge: Bridge, incoming: IncomingRequest) -> None:
         """Wait for the ACK of our 2xx; without one the call ends."""
