@@ -58,13 +58,13 @@ class CallSetup:
         cancelled = asyncio.create_task(self._incoming.wait_cancelled())
         try:
             await asyncio.wait({search, cancelled}, return_when=asyncio.FIRST_COMPLETED)
-            if not search.done():
-                raise Cancelled
-            leg = search.result()
         finally:
             cancelled.cancel()
             search.cancel()
             await asyncio.gather(search, return_exceptions=True)
+        if search.cancelled():
+            raise Cancelled
+        leg = search.result()  # also one that answered as the caller gave up: it is parted from
         try:
             await self._connect(leg, plan.record)
         except BaseException as error:
