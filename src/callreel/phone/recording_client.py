@@ -304,7 +304,7 @@ def _metadata(ids: IdSource, labels: Sequence[str], parties: Sequence[Party]) ->
 def _body(offer: sdp.SessionDescription, metadata: bytes) -> bytes:
     return multipart.serialize(
         [
-            multipart.Part("application/sdp", offer.serialize(), content_disposition="session"),
+            multipart.Part(sdp.SDP_TYPE, offer.serialize(), content_disposition="session"),
             multipart.Part(
                 "application/rs-metadata+xml",
                 metadata,

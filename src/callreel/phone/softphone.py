@@ -40,7 +40,7 @@ from callreel.signalling.user_agent import (
     RequestRefused,
     UserAgent,
 )
-from callreel.wire.sdp import Direction
+from callreel.wire.sdp import SDP_TYPE, Direction
 from callreel.wire.sip.dialog import DialogId
 from callreel.wire.sip.digest_client import Credentials, DigestClient
 from callreel.wire.sip.flow import Flow, Transport
@@ -54,7 +54,6 @@ MAX_CALLS = 256
 MAX_DIGITS = 1_000
 """Kept of what a peer presses."""
 
-_SDP = "application/sdp"
 _LINGER_S = 0.5
 _GOODBYE_S = 5.0
 _LOOK_S = 0.02
@@ -270,7 +269,7 @@ class Phone:
         amend: Credentialed | None = None
         while True:
             call.signalling_host = flow.host
-            request.set_body(offer, _SDP)
+            request.set_body(offer, SDP_TYPE)
             if amend is None and self._client is not None:
                 # What was answered once is asked again: answer it at once. What goes again after
                 # a challenge is dressed already.
@@ -350,7 +349,7 @@ class Phone:
             self._tell(call, EventKind.RINGING, "Ringing", 180)
             return
         body = self._prepare(call, pending, talk or self._talk)
-        pending.incoming.respond(183, body=body, content_type=_SDP)
+        pending.incoming.respond(183, body=body, content_type=SDP_TYPE)
         call.state = CallState.RINGING
         self._tell(call, EventKind.PROGRESS, "Session Progress", 183)
         self._begin(call, sending=True)
@@ -368,7 +367,7 @@ class Phone:
             self._refuse(call, 500)
             raise
         pending.incoming.respond(
-            200, body=body, content_type=_SDP, headers=timer.headers if timer else ()
+            200, body=body, content_type=SDP_TYPE, headers=timer.headers if timer else ()
         )
         self._pending.pop(call)
         agreed = self._negotiation(call).agreed
@@ -530,7 +529,7 @@ class Phone:
     ) -> Response:
         """A request in the dialog; a challenge is answered, a dialog that is gone ends the call."""
         assert call.dialog is not None
-        content_type = _SDP if body else None
+        content_type = SDP_TYPE if body else None
         try:
             if self._client is None:
                 response = await self._agent.request_in_dialog(
@@ -561,7 +560,7 @@ class Phone:
         identity = DialogId.of_request(request)
         call = self._calls.get(identity)
         if request.method == "OPTIONS" and (call is not None or not identity.local_tag):
-            incoming.respond(200, headers=[("Accept", _SDP)])
+            incoming.respond(200, headers=[("Accept", SDP_TYPE)])
         elif call is not None and call.dialog is not None:
             call.dialog.receive_request(request)
             await self._handle_within(call, incoming)
@@ -607,7 +606,7 @@ class Phone:
         incoming.respond(
             200,
             body=body,
-            content_type=_SDP if body else None,
+            content_type=SDP_TYPE if body else None,
             headers=timer.headers if timer else (),
         )
         if agreed is not None:
@@ -770,7 +769,7 @@ class _Pending:
 
 def _need_sdp(message: Message) -> None:
     kind = message.content_type
-    if kind is None or kind.mime_type.lower() != _SDP:
+    if kind is None or kind.mime_type.lower() != SDP_TYPE:
         raise PeerError("the body is no session description", status=415)
 
 

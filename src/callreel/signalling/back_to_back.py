@@ -29,15 +29,14 @@ from callreel.signalling.ringing import Ringing, ending
 from callreel.signalling.security import answer_line
 from callreel.signalling.transfers import Transfers
 from callreel.signalling.user_agent import IncomingRequest
+from callreel.wire.sdp import SDP_TYPE
 from callreel.wire.sip.dialog import DialogId
 from callreel.wire.sip.forwarding import forwards_left
 from callreel.wire.sip.message import Request
-from callreel.wire.sip.session_timer import answer_timer
+from callreel.wire.sip.session_timer import USUAL_SECONDS, answer_timer
 
 log = logging.getLogger(__name__)
 
-WISHED_SESSION_S = 1800
-"""The session interval we ask for: a peer that vanished is noticed within it (RFC 4028 §4)."""
 BYE_WAIT_S = 2.0
 """So long whoever ends a call waits for the peers to confirm it."""
 
@@ -160,7 +159,7 @@ class BackToBack:
             srtp=means.keys.policy(source.srtp, incoming.flow),
             # First of all: to a peer without a sound Contact we could never say BYE.
             dialog=incoming.dialog(),
-            timer=answer_timer(request, wished_seconds=WISHED_SESSION_S),
+            timer=answer_timer(request, wished_seconds=USUAL_SECONDS),
         )
         leg.learn_allow(request)
         leg.aim()
@@ -222,9 +221,7 @@ class BackToBack:
                 await means.listen(callee)
             cseq, bridge.late_offer = bridge.late_offer, None
             assert cseq is not None
-            await means.agent.acknowledge(
-                callee.dialog, cseq, body=body, content_type="application/sdp"
-            )
+            await means.agent.acknowledge(callee.dialog, cseq, body=body, content_type=SDP_TYPE)
             await self._keep(bridge)
 
     # Within a call

@@ -15,11 +15,12 @@ from callreel.signalling.means import Means
 from callreel.signalling.outgoing import Provisional
 from callreel.signalling.parties import shown_address
 from callreel.signalling.passing import Audio, onward_answer, onward_offer
-from callreel.signalling.ringing import SDP, Ringing, ending
+from callreel.signalling.ringing import Ringing, ending
 from callreel.signalling.routing import Plan
 from callreel.signalling.security import SrtpPolicy, answer_line, first_lines
 from callreel.signalling.user_agent import Cancelled, IncomingRequest
 from callreel.wire.sdes import Crypto
+from callreel.wire.sdp import SDP_TYPE
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ class CallSetup:
                 incoming.respond(
                     response.code,
                     body=body,
-                    content_type=SDP if body else None,
+                    content_type=SDP_TYPE if body else None,
                     reliable=bool(body),
                 )
             except PeerError as error:  # what it says in the end is what counts
@@ -182,7 +183,7 @@ class CallSetup:
             headers = list(caller.timer.headers) if caller.timer else []
             if leg.asserted is not None and bridge.source.trusted:
                 headers.append(("P-Asserted-Identity", leg.asserted))
-            self._incoming.respond(200, body=body, content_type=SDP, headers=headers)
+            self._incoming.respond(200, body=body, content_type=SDP_TYPE, headers=headers)
             bridge.late_offer = self._invites[leg.call_id] if late else None
         log.info("call %s: bridged to %s", caller.call_id, leg.participant)
 

@@ -31,16 +31,13 @@ from callreel.wire import sdp
 from callreel.wire.sip.dialog import Dialog, DialogId
 from callreel.wire.sip.glare import Glare
 from callreel.wire.sip.message import Request
-from callreel.wire.sip.session_timer import SessionTimer, answer_timer
+from callreel.wire.sip.session_timer import USUAL_SECONDS, SessionTimer, answer_timer
 from callreel.wire.siprec import metadata as siprec, multipart
 
 log = logging.getLogger(__name__)
 
 ACCEPT = "application/sdp, multipart/mixed, application/rs-metadata+xml"
 """The bodies that are understood, for Accept."""
-
-WISHED_SESSION_S = 1800
-"""The session interval we ask for: a peer that vanished is noticed within it (RFC 4028 §4)."""
 
 
 class RecordingServer:
@@ -167,7 +164,7 @@ class RecordingServer:
             raise Refused(503, "shutting down", [("Retry-After", "10")])
         # First of all: to a peer without a sound Contact we could never say BYE.
         dialog = incoming.dialog()
-        timer = answer_timer(request, wished_seconds=WISHED_SESSION_S)
+        timer = answer_timer(request, wished_seconds=USUAL_SECONDS)
         body = read_body(request)
         offer = _recording_offer(request, body)
         srtp = self.keys.policy(peer.srtp, incoming.flow)
@@ -249,7 +246,7 @@ class RecordingServer:
         incoming.respond(
             200,
             body=ours.serialize(),
-            content_type="application/sdp",
+            content_type=sdp.SDP_TYPE,
             headers=timer.headers if timer else (),
         )
         self._admit(session)
@@ -310,7 +307,7 @@ class RecordingServer:
             raise Refused(500, "another change is under way", [("Retry-After", "1")])
         async with session.lock, session.target_kept_if_refused():
             session.dialog.receive_request(request)
-            timer = answer_timer(request, wished_seconds=WISHED_SESSION_S)
+            timer = answer_timer(request, wished_seconds=USUAL_SECONDS)
             body = read_body(request)
             known = session.metadata
             if body.metadata is not None and session.versions < MAX_VERSIONS:
@@ -330,7 +327,7 @@ class RecordingServer:
             incoming.respond(
                 200,
                 body=session.answer.serialize() if described else b"",
-                content_type="application/sdp" if described else None,
+                content_type=sdp.SDP_TYPE if described else None,
                 headers=timer.headers if timer else (),
             )
             self._arm(session)
@@ -451,7 +448,7 @@ class RecordingServer:
                 session.dialog,
                 method,
                 body=body,
-                content_type="application/sdp" if body else None,
+                content_type=sdp.SDP_TYPE if body else None,
                 headers=headers,
             )
             gone = response.code in (408, 481)

@@ -19,10 +19,8 @@ from callreel.signalling.user_agent import IncomingRequest, RequestFailed
 from callreel.wire import sdp
 from callreel.wire.sdes import Crypto
 from callreel.wire.sip.message import Response
-from callreel.wire.sip.session_timer import answer_timer
+from callreel.wire.sip.session_timer import USUAL_SECONDS, answer_timer
 
-SDP = "application/sdp"
-WISHED_SESSION_S = 1800
 _INFO_BODIES = ("application/dtmf-relay", "application/dtmf")
 _MAX_INFO_BYTES = 1024
 
@@ -50,7 +48,7 @@ class Reoffers:
         with_offer = request.method == "INVITE" or theirs is not None
         async with _one_offer_at_a_time(bridge, with_offer):
             leg.dialog.receive_request(request)
-            timer = answer_timer(request, wished_seconds=WISHED_SESSION_S)
+            timer = answer_timer(request, wished_seconds=USUAL_SECONDS)
             late = theirs is None and request.method == "INVITE"
             body = b""
             if theirs is not None and leg.theirs is not None and same_media(theirs, leg.theirs):
@@ -67,7 +65,7 @@ class Reoffers:
             incoming.respond(
                 200,
                 body=body,
-                content_type=SDP if body else None,
+                content_type=sdp.SDP_TYPE if body else None,
                 headers=timer.headers if timer else (),
             )
             self.arm(bridge, leg)
@@ -113,7 +111,7 @@ class Reoffers:
         method = "UPDATE" if "UPDATE" in other.allow and "INVITE" not in other.allow else "INVITE"
         try:
             response = await self._means.agent.request_in_dialog(
-                other.dialog, method, body=offer.serialize(), content_type=SDP
+                other.dialog, method, body=offer.serialize(), content_type=sdp.SDP_TYPE
             )
         except RequestFailed as error:
             if error.status == 408:
@@ -163,7 +161,7 @@ class Reoffers:
             return
         async with _one_offer_at_a_time(bridge, True):
             response = await self._means.agent.request_in_dialog(
-                leg.dialog, "INVITE", body=offer.serialize(), content_type=SDP
+                leg.dialog, "INVITE", body=offer.serialize(), content_type=sdp.SDP_TYPE
             )
             if response.code >= 300:
                 raise _refusal(response)
@@ -229,7 +227,7 @@ class Reoffers:
                     leg.dialog,
                     "UPDATE" if use_update else "INVITE",
                     body=b"" if use_update else leg.ours.serialize(),
-                    content_type=None if use_update else SDP,
+                    content_type=None if use_update else sdp.SDP_TYPE,
                     headers=[
                         ("Session-Expires", f"{leg.timer.interval_seconds};refresher=uac"),
                     ],

@@ -17,15 +17,18 @@ from callreel.signalling.outgoing import Provisional, RequestRefused
 from callreel.signalling.refusal import Refused
 from callreel.signalling.routing import Plan
 from callreel.signalling.security import SrtpPolicy
+from callreel.wire.sdp import SDP_TYPE
 from callreel.wire.sip.flow import Flow
 from callreel.wire.sip.message import Request, Response
 from callreel.wire.sip.redirect import redirect_targets
-from callreel.wire.sip.session_timer import agreed_timer, minimum_after_refusal, offer_timer
+from callreel.wire.sip.session_timer import (
+    USUAL_SECONDS,
+    agreed_timer,
+    minimum_after_refusal,
+    offer_timer,
+)
 from callreel.wire.sip.values import URI
 
-SESSION_S = 1800
-"""The session interval we ask a callee for (RFC 4028 §4)."""
-SDP = "application/sdp"
 NOBODY_ANSWERED = "nobody answered"
 MAX_REDIRECTS = 3
 """How often one call is sent elsewhere."""
@@ -198,11 +201,11 @@ class Ringing:
             from_uri=self._who.from_header(domain, number=destination.caller, trusted=trusted),
             to_uri=destination.to,
             body=body,
-            content_type=SDP if body else None,
+            content_type=SDP_TYPE if body else None,
             headers=[
                 ("Max-Forwards", str(self._max_forwards)),
                 *self._who.identity_headers(domain, trusted=trusted),
-                *offer_timer(SESSION_S),
+                *offer_timer(USUAL_SECONDS),
                 # Without an offer of ours the PRACK would have to answer one.
                 *([("Supported", "100rel")] if body else []),
             ],
@@ -259,7 +262,7 @@ class _Amendments:
     def __call__(self, request: Request, response: Response) -> Request | None:
         if response.code == 422 and not self._longer:  # RFC 4028 §7.3
             self._longer = True
-            interval = max(minimum_after_refusal(response), SESSION_S)
+            interval = max(minimum_after_refusal(response), USUAL_SECONDS)
             request.headers.set("Session-Expires", str(interval))
             request.headers.set("Min-SE", str(minimum_after_refusal(response)))
             return request

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 
 from callreel.base.errors import PeerError
 
+SDP_TYPE = "application/sdp"
+"""The content type of a session description (RFC 8866 §8.1)."""
 MAX_SDP_BYTES = 16_384
 MAX_MEDIA = 32
 MAX_FORMATS = 64

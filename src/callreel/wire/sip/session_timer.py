@@ -10,6 +10,8 @@ from callreel.wire.sip.values import parse_integer, split_list
 
 SMALLEST_SECONDS = 90
 """No session interval may be smaller (RFC 4028 §4)."""
+USUAL_SECONDS = 1800
+"""The session interval we ask for: a peer that vanished is noticed within it (RFC 4028 §4)."""
 
 
 class IntervalTooSmall(PeerError):

@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from callreel.base.errors import PeerError, UsageError
+from callreel.wire.sdp import SDP_TYPE
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_PARTS = 32
 MAX_DEPTH = 4
 MAX_HEADER_BYTES = 16 * 1024
 
-SDP_TYPE = "application/sdp"
 METADATA_TYPE = "application/rs-metadata+xml"
 """What we write; ``application/rs-metadata`` (RFC 7866 §13.2) is read as well."""
 METADATA_TYPES = frozenset({METADATA_TYPE, "application/rs-metadata"})
