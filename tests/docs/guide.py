@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from tests.peers.ports import free_port_pair
+from tests.ports import free_port_pair
 
 GUIDES = Path(__file__).parents[2] / "docs/guides"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import numpy as np
 
 from callreel.audio.g711 import encode_ulaw
@@ -20,10 +18,3 @@ class LiveTone:
         at = (number * FRAME_SAMPLES + np.arange(FRAME_SAMPLES)) / RATE_HZ
         wave = 8000 * np.sin(2 * np.pi * self.hz * at)
         return encode_ulaw(wave.astype(np.int16)).tobytes()
-
-
-def free_udp_port() -> int:
-    """A port of this machine that nobody had a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -18,9 +18,9 @@ from callreel.phone.softphone import Phone
 from callreel.testing.ears import read_wav, tone_spans
 from callreel.wire.sip.flow import Transport
 from tests.journeys.api import Api, Json
-from tests.journeys.live import free_udp_port
 from tests.journeys.test_ends import processes
 from tests.phone.phones import Phones, spans, talk
+from tests.ports import free_port_pair
 
 SID = "AC" + "b2" * 16
 
@@ -62,7 +62,7 @@ class House:
 
 @pytest.fixture(scope="module")
 def ports() -> list[int]:
-    return [free_udp_port() for _ in range(3)]
+    return [free_port_pair() for _ in range(3)]
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +104,20 @@ to = [{three}]
 @pytest.fixture
 async def house(server: OwnServer, ports: list[int], tmp_path: Path) -> AsyncIterator[House]:
     phones, api = Phones(), Api(server)
-    desks = {
-        name: await phones.make(
-            talk(f"tone:{hz}", tmp_path / f"{name}.wav"), port=port, takes_calls=True
-        )
-        for name, hz, port in zip(("one", "two", "three"), (880, 1600, 2500), ports, strict=True)
-    }
-    desks["caller"] = await phones.make(talk("tone:440", tmp_path / "caller.wav"))
-    yield House(server, api, phones, desks)
-    await phones.close()
-    api.http.close()
+    try:
+        desks = {
+            name: await phones.make(
+                talk(f"tone:{hz}", tmp_path / f"{name}.wav"), port=port, takes_calls=True
+            )
+            for name, hz, port in zip(
+                ("one", "two", "three"), (880, 1600, 2500), ports, strict=True
+            )
+        }
+        desks["caller"] = await phones.make(talk("tone:440", tmp_path / "caller.wav"))
+        yield House(server, api, phones, desks)
+    finally:
+        await phones.close()
+        api.http.close()
 
 
 async def connected(house: House, dialled: str, desk: str = "one") -> tuple[PhoneCall, PhoneCall]:

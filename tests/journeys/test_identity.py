@@ -13,7 +13,7 @@ from callreel.demo.own_server import OwnServer
 from callreel.server.system import RandomIds, SystemClock
 from callreel.signalling.user_agent import IncomingRequest, UserAgent
 from callreel.wire.sip.message import Request
-from tests.journeys.live import free_udp_port
+from tests.ports import free_port_pair
 
 SID = "AC" + "1d" * 16
 SDP = (
@@ -53,7 +53,7 @@ async def an_agent(callee: Callee, port: int = 0) -> AsyncIterator[UserAgent]:
 async def test_identity_passes_between_the_trusted_and_to_nobody_else(
     tmp_path: Path, trusted: bool
 ) -> None:
-    port = free_udp_port()
+    port = free_port_pair()
     (tmp_path / "callreel.toml").write_text(
         f"""
 accept_loopback = false

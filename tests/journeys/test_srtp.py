@@ -25,9 +25,9 @@ from callreel.testing.ears import read_wav, tone_spans
 from callreel.wire.rtp import Packetizer
 from callreel.wire.sdes import Suite
 from tests.journeys.api import Api
-from tests.journeys.live import free_udp_port
 from tests.journeys.test_ends import ended_well, processes
 from tests.phone.phones import Phones, spans, talk
+from tests.ports import free_port_pair
 
 SID = "AC" + "b5" * 16
 CM = (Suite.AES_CM_128_HMAC_SHA1_80,)
@@ -91,7 +91,7 @@ class House:
 
 @pytest.fixture(scope="module")
 def ports() -> list[int]:
-    return [free_udp_port() for _ in range(2)]
+    return [free_port_pair() for _ in range(2)]
 
 
 @pytest.fixture(scope="module")

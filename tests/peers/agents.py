@@ -10,9 +10,9 @@ import numpy as np
 
 from callreel.audio.g711 import encode_alaw, encode_ulaw
 from callreel.audio.tone import tone
-from tests.peers.ports import free_port_pair
 from tests.peers.scenarios import TONES
 from tests.peers.sipp import need_sipp
+from tests.ports import free_port_pair
 
 _SECONDS = 30
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from callreel.testing.ears import tone_spans
-from tests.peers.ports import free_port_pair
 from tests.peers.waves import read_plain_wav, write_plain_wav
+from tests.ports import free_port_pair
 
 _MODULES = Path("/usr/lib/baresip/modules")
 _READY_S = 10.0

@@ -19,8 +19,8 @@ from callreel.testing.ears import read_wav, tone_spans
 from tests.journeys.api import Api, Json
 from tests.peers.agents import Agent
 from tests.peers.baresip import Baresip
-from tests.peers.ports import free_port_pair
 from tests.peers.tshark import Capture, captured
+from tests.ports import free_port_pair
 from tests.signalling.certificates import Authority
 
 ACCOUNT = "AC" + "12" * 16

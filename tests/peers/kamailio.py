@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.ports import free_port_pair
+from tests.ports import free_port_pair
 
 USER, PASSWORD, REALM = "callreel", "a-secret-of-tests", "carrier.example"
 

@@ -15,7 +15,6 @@ from tests.peers.house import (
     guests_of,
     open_house,
 )
-from tests.peers.ports import free_port_pair
 from tests.peers.scenarios import (
     Dialog,
     answer,
@@ -34,6 +33,7 @@ from tests.peers.scenarios import (
     vias,
 )
 from tests.peers.tshark import assert_well_formed
+from tests.ports import free_port_pair
 
 pytestmark = pytest.mark.peer
 

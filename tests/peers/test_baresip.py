@@ -21,9 +21,9 @@ from tests.peers.house import (
     open_house,
     spans,
 )
-from tests.peers.ports import free_port_pair
 from tests.peers.tshark import assert_well_formed
 from tests.phone.phones import Phones, talk
+from tests.ports import free_port_pair
 from tests.signalling.certificates import Authority
 
 pytestmark = pytest.mark.peer

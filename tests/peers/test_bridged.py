@@ -17,7 +17,6 @@ from tests.peers.house import (
     heard_s,
     spans,
 )
-from tests.peers.ports import free_port_pair
 from tests.peers.scenarios import (
     Dialog,
     answer,
@@ -38,6 +37,7 @@ from tests.peers.scenarios import (
     vias,
 )
 from tests.peers.tshark import assert_well_formed
+from tests.ports import free_port_pair
 
 pytestmark = pytest.mark.peer
 

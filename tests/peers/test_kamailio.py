@@ -10,7 +10,6 @@ import pytest
 
 from tests.peers.house import CALLEE_HZ, Guests, House, assert_conversation, guests_of, open_house
 from tests.peers.kamailio import PASSWORD, USER, Kamailio, run_kamailio
-from tests.peers.ports import free_port_pair
 from tests.peers.scenarios import (
     Dialog,
     answer,
@@ -29,6 +28,7 @@ from tests.peers.scenarios import (
     take_invite,
 )
 from tests.peers.tshark import assert_well_formed
+from tests.ports import free_port_pair
 from tests.signalling.certificates import Authority
 
 pytestmark = pytest.mark.peer

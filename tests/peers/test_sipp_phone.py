@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from callreel.phone.call import CallFailed, Ending, PhoneCall
 from callreel.wire.sip.flow import Transport
 from tests.peers.sipp import need_sipp
 from tests.phone.phones import Phones, spans, talk
+from tests.ports import free_port_pair
 
 pytestmark = pytest.mark.peer
 
@@ -41,17 +41,6 @@ async def succeed(process: asyncio.subprocess.Process, folder: Path) -> None:
     assert status == 0, errors.read_text() if errors.exists() else "no errors told"
 
 
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def media_port() -> str:
-    return str(free_port() & ~1)
-
-
 async def reached(phones: Phones, uri: str, folder: Path) -> PhoneCall:
     """A call to SIPp, which may still be starting."""
     phone = phones.all[0]
@@ -69,11 +58,11 @@ async def reached(phones: Phones, uri: str, folder: Path) -> PhoneCall:
 async def test_sipp_is_called(phones: Phones, tmp_path: Path, transport: str, mode: str) -> None:
     """Its user agent server echoes what it hears."""
     phone = await phones.make()
-    port = free_port()
+    port = free_port_pair()
     process = await sipp(
         tmp_path,
         *("-sn", "uas", "-rtp_echo", "-p", str(port), "-t", mode, "-m", "1"),
-        *("-mp", media_port()),
+        *("-mp", str(free_port_pair())),
     )
     call = await reached(phones, f"sip:uas@127.0.0.1:{port};transport={transport}", tmp_path)
     assert [str(event.kind) for event in call.events] == ["dialling", "ringing", "answered"]
@@ -99,7 +88,20 @@ async def test_sipp_calls(phones: Phones, tmp_path: Path, transport: Transport, 
     host, port = phone.addresses[transport]
     process = await sipp(
         tmp_path,
-        *("-sn", "uac", "-t", mode, "-m", "3", "-r", "20", "-d", "300", "-mp", media_port()),
+        *(
+            "-sn",
+            "uac",
+            "-t",
+            mode,
+            "-m",
+            "3",
+            "-r",
+            "20",
+            "-d",
+            "300",
+            "-mp",
+            str(free_port_pair()),
+        ),
         f"{host}:{port}",
     )
     calls = []

@@ -22,7 +22,6 @@ from tests.peers.house import (
     heard_s,
     open_house,
 )
-from tests.peers.ports import free_port_pair
 from tests.peers.scenarios import (
     Dialog,
     answer,
@@ -38,6 +37,7 @@ from tests.peers.scenarios import (
 )
 from tests.peers.sipvicious import need_sipvicious
 from tests.peers.tshark import assert_well_formed
+from tests.ports import free_port_pair
 from tests.signalling.certificates import Authority
 
 pytestmark = pytest.mark.peer
