@@ -16,6 +16,8 @@ REREAD = (
     "trunks",
     "users",
     "routes",
+    "accounts",
+    "numbers",
     "sip_realm",
     "sip_digest",
     "accept_loopback",

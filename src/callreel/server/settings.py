@@ -37,6 +37,7 @@ from callreel.server.sip_settings import (
     UserSettings,
     check_names,
 )
+from callreel.server.voice_settings import AccountSettings, NumberSettings, check_voice
 
 _PLACE = re.compile(r"([a-z_]+(?:\.[0-9]+\.[a-z_]+)?): ")
 _TOML_LINE = re.compile(r"\(at line ([0-9]+),")
@@ -135,6 +136,10 @@ class Settings(BaseSettings):
     """Phones that register here."""
     routes: list[RouteSettings] = []
     """Which calls go where."""
+    accounts: list[AccountSettings] = []
+    """How accounts answer and place calls."""
+    numbers: list[NumberSettings] = []
+    """What answers the calls to numbers of ours."""
     sip_realm: str = Field(default="callreel", pattern=r"^[A-Za-z0-9 ._@:-]{1,64}$")
     """The realm of our digest challenges. Phones are registered in it."""
     sip_digest: list[Literal["SHA-256", "MD5"]] = Field(
@@ -227,6 +232,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _names_name_something(self) -> Self:
         check_names(self.peers, self.trunks, self.users, self.routes)
+        trunks = [one.name for one in self.trunks]
+        if wrong := [*check_voice(self.accounts, self.numbers, trunks)]:
+            raise ValueError("\n".join(wrong))
         return self
 
     @property
