@@ -1,4 +1,4 @@
-"""The parameters of a call that is created or changed: values, defaults, refusals (contract §10.2)."""
+"""The parameters of a call that is created or changed (contract §10.2)."""
 
 from __future__ import annotations
 

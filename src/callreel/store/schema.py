@@ -108,6 +108,13 @@ sessions = Table(
     Column("state", Text, nullable=False),  # signalling's own, JSON, sealed
 )
 
+steerings = Table(
+    "steerings",
+    metadata,
+    Column("call_id", String(32), ForeignKey("calls.id", ondelete="CASCADE"), primary_key=True),
+    Column("state", LargeBinary, nullable=False),  # service's own, JSON, sealed
+)
+
 registrations = Table(
     "registrations",
     metadata,
