@@ -233,7 +233,7 @@ CALLS = (
         "told to `StatusCallback`. One that could not be dialled at all is refused with 21211.\n\n"
         "With `Record=true` it is recorded from its answer on.",
         (
-            _ok("Queued, in the SignalWire dialect.", "SignalWireCall", _ON_CALL),
+            _ok("Queued, in the SignalWire dialect.", "Call", _ON_CALL),
             Answer(
                 HTTPStatus.CREATED,
                 "Queued, in the Twilio dialect.",
