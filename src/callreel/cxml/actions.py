@@ -145,7 +145,8 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class EndCall:
-    """The last action: hang up if the party is still there, and forget the interpreter.
+    """The last action: hang up if the party is still there, refuse a call that was not answered,
+    and forget the interpreter.
 
     Nothing is being played, recorded or rung by then that the interpreter asked for.
     """
