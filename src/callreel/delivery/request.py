@@ -203,8 +203,9 @@ def _sendable(url: str) -> str:
             host = host.encode("idna").decode()
         path, query = (quote(text, safe=_URL_SAFE) for text in (parts.path or "/", parts.query))
         userinfo = quote(userinfo, safe=_URL_SAFE)
-    except (ValueError, UnicodeError) as error:
-        raise PeerError(f"not a URL: {error}") from None
+    except (ValueError, UnicodeError):
+        # What is wrong with it is not said, for that would quote it, userinfo and all.
+        raise PeerError("not a URL that can be requested") from None
     if parts.scheme not in _DEFAULT_PORTS or not _HOST.fullmatch(host):
         raise PeerError("a URL must be absolute, http or https, with a host")
     if port and not 0 < int(port) < 65536:
