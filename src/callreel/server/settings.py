@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     routes: list[RouteSettings] = []
     """Which calls go where."""
     accounts: list[AccountSettings] = []
-    """How accounts answer and place calls."""
+    """What answers the calls of accounts."""
     numbers: list[NumberSettings] = []
     """What answers the calls to numbers of ours."""
     sip_realm: str = Field(default="callreel", pattern=r"^[A-Za-z0-9 ._@:-]{1,64}$")
@@ -232,8 +232,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _names_name_something(self) -> Self:
         check_names(self.peers, self.trunks, self.users, self.routes)
-        trunks = [one.name for one in self.trunks]
-        if wrong := [*check_voice(self.accounts, self.numbers, trunks)]:
+        if wrong := [*check_voice(self.accounts, self.numbers)]:
             raise ValueError("\n".join(wrong))
         return self
 

@@ -1,6 +1,4 @@
-"""Whose document answers what is dialled, and by which trunk an account calls: tables of the TOML
-file.
-"""
+"""Which document answers what is dialled: tables of the TOML file."""
 
 from __future__ import annotations
 
@@ -81,10 +79,7 @@ class _Voice(BaseModel):
 
 
 class AccountSettings(_Voice):
-    """How an account answers and places calls."""
-
-    trunk: str | None = None
-    """By which trunk it calls numbers; the routes say so unless set."""
+    """What answers an account's calls: those that no number and no route takes."""
 
 
 class NumberSettings(_Voice):
@@ -129,12 +124,10 @@ class NumberSettings(_Voice):
 
 
 def check_voice(
-    accounts: Sequence[AccountSettings],
-    numbers: Sequence[NumberSettings],
-    trunks: Sequence[str],
+    accounts: Sequence[AccountSettings], numbers: Sequence[NumberSettings]
 ) -> Iterator[str]:
-    """A line for each account or number that is there twice, and each trunk that is not there; a
-    line begins with where, such as ``numbers.2.number: ``.
+    """A line for each account or number that is there twice; it begins with where, such as
+    ``numbers.2.number: ``.
     """
     seen: set[str | None] = set()
     for place, account in enumerate(accounts):
@@ -142,8 +135,6 @@ def check_voice(
         if id_ in seen:
             yield f"accounts.{place}.account_sid: two for the same account"
         seen.add(id_)
-        if account.trunk is not None and account.trunk not in trunks:
-            yield f"accounts.{place}.trunk: there is no trunk {account.trunk!r}"
     dialled: set[str] = set()
     for place, number in enumerate(numbers):
         if number.number in dialled:

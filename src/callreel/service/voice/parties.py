@@ -133,8 +133,6 @@ class Parties:
         party = self._by_target.get(target_id)
         if party is None:
             return
-        if party.connected:
-            await self._part()
         await self._hang_up(party, "hung up by the document")
 
     async def ended(self, call_id: str) -> None:
@@ -143,8 +141,6 @@ class Parties:
         self._forget(party)
         if party.pressed is not None and not party.pressed.done():
             party.pressed.set_result(None)
-        if party.connected:
-            await self._part()
         if party.answered_at is not None:
             self._tell(OtherEnded(party.target_id, self._lasted_s(party)))
 
@@ -161,7 +157,8 @@ class Parties:
         if not party.connected:
             return False
         self._forget(party)
-        await self._part()
+        with contextlib.suppress(CallreelError):
+            await self._means.telephone.part(self._call.id)
         self._tell(OtherEnded(party.target_id, self._lasted_s(party)))
         return True
 
@@ -209,10 +206,6 @@ class Parties:
             await self._means.media.play(party.call_id, "keys", [Digits(keys)])
             async with asyncio.timeout(2 + KEY_S * len(keys)):
                 await party.pressed
-
-    async def _part(self) -> None:
-        with contextlib.suppress(CallreelError):
-            await self._means.telephone.part(self._call.id)
 
     async def _hang_up(self, party: Party, reason: str) -> None:
         self._forget(party)

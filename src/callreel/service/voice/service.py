@@ -49,9 +49,10 @@ class VoiceService:
     """Implements ``calls.voice.VoiceCalls``, and ``CallControl`` for the calls that it places."""
 
     def __init__(self, means: Means, others: CallControl | None = None) -> None:
-        """``others`` ends the calls that are not being placed here: signalling."""
+        """``others`` is signalling; ``server`` sets it once it exists."""
         self._means = means
-        self._others = others
+        self.others = others
+        """Who ends the calls that are not being placed here."""
         self.doors = Doors()
         """What answers calls that come in."""
         self._placing: dict[str, Placing] = {}
@@ -116,7 +117,7 @@ class VoiceService:
         placing = self._placing.get(call_id)
         if placing is not None and await placing.take_back(reason):
             return True
-        return self._others is not None and await self._others.hang_up(call_id, reason=reason)
+        return self.others is not None and await self.others.hang_up(call_id, reason=reason)
 
     # Signalling
 
