@@ -94,6 +94,11 @@ class House:
         new = NewCall(self.account.id, CallDirection.INBOUND, "+15550100", "+15550199")
         return await self.calls.answered(await self.calls.ringing(new), "{}")
 
+    @staticmethod
+    def said(text: str) -> Path:
+        """The prompt of a spoken text."""
+        return Path("/said") / text
+
     async def a_finished_recording(self) -> Recording:
         """Dual, completed."""
         call = await self.a_call()

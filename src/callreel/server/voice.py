@@ -1,4 +1,4 @@
-"""Calls that documents steer, wired together; and which document answers what, from the settings."""
+"""Calls that documents steer, wired together; and which document answers what is dialled."""
 
 from __future__ import annotations
 

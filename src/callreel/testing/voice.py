@@ -118,6 +118,8 @@ class ScriptedVoice:
     """Who is told."""
     played: list[tuple[str, tuple[Sound, ...]]] = field(default_factory=list)
     """By call."""
+    listening: list[tuple[str, int | None]] = field(default_factory=list)
+    """By call, and for how long a silence."""
     silent: bool = False
     """Whether nothing is ever played to its end."""
 
@@ -136,7 +138,8 @@ class ScriptedVoice:
         """Nothing to do."""
 
     async def listen(self, call_id: str, silence_ms: int | None) -> None:
-        """Nothing to do."""
+        """Noted."""
+        self.listening.append((call_id, silence_ms))
 
 
 class ScriptedPrompts:
