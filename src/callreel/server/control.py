@@ -46,6 +46,7 @@ from callreel.server.syncer import Syncer
 from callreel.server.system import RandomIds, SystemClock
 from callreel.server.telephony import Telephony
 from callreel.server.tls import Tls, sip_tls_of, tls_of
+from callreel.server.voice import NoPrompts, Voice
 from callreel.service.account_removal import AccountRemoval
 from callreel.service.accounts import AccountService, Bootstrap
 from callreel.service.calls import CallService
@@ -84,6 +85,7 @@ class Control:
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._signalling: FrontDoor | None = None
+        self._voice: Voice | None = None
 
     def stop(self) -> None:
         """Begin the orderly end of :meth:`run`."""
@@ -166,6 +168,17 @@ class Control:
             account = await accounts.ensure_first(
                 Bootstrap(settings.bootstrap_account_sid, settings.bootstrap_auth_token)
             )
+            voice = Voice(
+                context,
+                account,
+                accounts=accounts,
+                calls=calls,
+                recordings=recordings,
+                media=workers,
+                prompts=NoPrompts(),
+                exchange=exchange,
+            )
+            await voice.configure(settings)
             telephony = await Telephony.of(
                 settings,
                 account,
@@ -176,12 +189,15 @@ class Control:
                 media=workers,
                 clock=clock,
                 ids=ids,
+                voice_media=workers,
             )
             agent, signalling = telephony.agent, telephony.door
-            calls.control = self._signalling = signalling
+            voice.attach(telephony)
+            self._signalling, self._voice = signalling, voice
             stack.push_async_callback(telephony.close)
             taken_up = await signalling.restore()
             await recover(context, calls, recordings, finishing, taken_up=taken_up)
+            await voice.service.restore(taken_up)
             sip_host, sip_port = await _listen_sip(agent, bound.sip(settings.sip_address))
             sips_uri, sips_port = None, 0
             if settings.sips_address is not None:
@@ -206,6 +222,7 @@ class Control:
                 ApiServices(
                     accounts=accounts,
                     calls=calls,
+                    voice=voice.service,
                     recordings=recordings,
                     media=media,
                     deletion=deletion,
@@ -234,6 +251,7 @@ class Control:
             await stack.enter_async_context(_running(pool.warm(), "render pool"))
 
             async def take(fresh: Settings) -> None:
+                await voice.configure(fresh)
                 await telephony.configure(fresh)
                 takes_calls.clear()
                 takes_calls.update(takes_calls_of(fresh, account))
@@ -287,6 +305,7 @@ class Control:
             log.info("stopping: ending %d calls", len(signalling))
             signalling.refuse_new()
             await calls.hang_up_all(reason=SHUTDOWN)
+            await voice.service.close()
             await self._drain(finishing, deliveries, database)
 
     async def _drain(
@@ -309,6 +328,8 @@ class Control:
 
     def _worker_event(self, event: WorkerEvent) -> None:
         """What the workers report unasked."""
+        if self._voice is not None and self._voice.heard(event):
+            return
         about = event.recording_id or event.call_id or f"worker {event.worker}"
         quiet = event.kind in (WorkerEventKind.LATCHED, WorkerEventKind.WORKER_BACK)
         log.log(
