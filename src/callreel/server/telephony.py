@@ -10,6 +10,7 @@ from callreel.base.clock import Clock
 from callreel.base.ids import IdSource
 from callreel.calls.media import MediaPlane
 from callreel.calls.model import Account
+from callreel.calls.voice import VoiceCalls, VoiceMedia
 from callreel.server.dialling import dialplan, sources
 from callreel.server.logins import TrunkLogins
 from callreel.server.peering import configured_peers, configured_users
@@ -32,6 +33,7 @@ from callreel.signalling.recording_server import RecordingServer
 from callreel.signalling.registrar import Registrar
 from callreel.signalling.resolver import Resolver
 from callreel.signalling.security import KeyExchange
+from callreel.signalling.terminals import Terminals
 from callreel.signalling.user_agent import UserAgent
 from callreel.signalling.users import User, UserDirectory
 from callreel.wire.sip.digest import Algorithm
@@ -53,7 +55,11 @@ class Telephony:
         agent: UserAgent,
         registrar: Registrar,
         logins: TrunkLogins,
+        terminals: Terminals,
     ) -> None:
+        self.terminals = terminals
+        """Calls that documents steer: the ``Telephone`` of the use cases, whose ``voice`` is to be
+        set."""
         self.door = door
         """Calls under way, and their control."""
         self.agent = agent
@@ -118,8 +124,13 @@ class Telephony:
         media: MediaPlane,
         clock: Clock,
         ids: IdSource,
+        voice_media: VoiceMedia | None = None,
+        voice: VoiceCalls | None = None,
     ) -> Telephony:
-        """As configured; ``account`` is the first. Raises ``UsageError``."""
+        """As configured; ``account`` is the first. Raises ``UsageError``.
+
+        ``voice_media`` plays and listens; without it no call can be attended.
+        """
         peers, known = PeerDirectory([]), dict[str, Source]()
         burst = settings.auth_failures_burst
         gate = Gate(
@@ -156,6 +167,8 @@ class Telephony:
             keys=keys,
         )
 
+        terminals = Terminals(means, voice_media, voice)
+
         def source_of(caller: Caller) -> Source:
             name = f"user:{caller.name}" if isinstance(caller, User) else caller.name
             return known[name]
@@ -168,7 +181,10 @@ class Telephony:
             registrar=registrar,
             source_of=source_of,
             source_named=known.get,
+            terminals=terminals,
+            routes=lambda: means.dialplan.routes,
         )
+        terminals.has_room = door.has_room
         agent = UserAgent(
             clock=clock,
             ids=ids,
@@ -190,6 +206,7 @@ class Telephony:
             agent=agent,
             registrar=registrar,
             logins=TrunkLogins(agent, clock=clock, ids=ids),
+            terminals=terminals,
         )
         await telephony.configure(settings)
         await registrar.load()

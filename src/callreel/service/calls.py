@@ -15,7 +15,7 @@ from callreel.service.context import Context
 from callreel.service.errors import Answered, Ended, NotFound, Unfinished
 from callreel.service.recordings import RecordingService
 from callreel.store import calls, sessions
-from callreel.store.calls import CallFilter
+from callreel.store.calls import CallFilter, WrongState
 from callreel.store.pages import Page, Position
 
 log = logging.getLogger(__name__)
@@ -101,6 +101,31 @@ class CallService:
             await calls.save(connection, answered, expected=call.status)
             await sessions.add(connection, self._context.database.seal, call.id, session)
         return answered
+
+    async def picked_up(
+        self, call_id: str, session: str, *, peer: str = "", sip_call_id: str = ""
+    ) -> Call:
+        """A call that a document steers is answered, whatever was told of it meanwhile.
+
+        ``peer`` and ``sip_call_id`` are where it went, for one that we placed. Raises
+        ``WrongState`` for one that is over.
+        """
+        for tries_left in (2, 1, 0):
+            async with self._context.database.read() as connection:
+                call = await calls.get(connection, call_id)
+            if call is None:
+                raise WrongState(f"there is no call {call_id}")
+            placed = replace(
+                call,
+                peer=call.peer or peer[:64] or None,
+                sip_call_id=call.sip_call_id or sip_call_id[:256] or None,
+            )
+            try:
+                return await self.answered(placed, session)
+            except WrongState:  # its row was changed just now, by whoever heard it ring
+                if not tries_left:
+                    raise
+        raise AssertionError("the last try ends the loop")
 
     async def transferred(self, call_id: str, to: str) -> None:
         """Somebody else is talked to from now on. Nothing if the call is over."""

@@ -143,6 +143,13 @@ class Transceiver:
         """Our URI for the peer at the other end of ``flow``; ``sips:`` if ``secure``."""
         return self._addressing.contact(flow, user, secure=secure)
 
+    def is_ours(self, uri: URI) -> bool:
+        """Whether a request to ``uri`` would come back to us, as far as its address tells."""
+        secure = uri.scheme == "sips" or (uri.parameters.get("transport") or "").lower() == "tls"
+        return self._addressing.is_ours(
+            uri.host.strip("[]"), uri.port or (5061 if secure else 5060)
+        )
+
     async def resolve(self, uri: URI | str, transport: Transport | None = None) -> Flow:
         """The first of the flows to the host of ``uri``: see :meth:`resolve_all`."""
         return (await self.resolve_all(uri, transport))[0]
