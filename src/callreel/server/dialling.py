@@ -24,6 +24,8 @@ def dialplan(settings: Settings, clients: Mapping[str, DigestClient]) -> Dialpla
         routes=Routes([_route(one) for one in settings.routes], users),
         trunks={one.name: _trunk(one, clients.get(one.name)) for one in settings.trunks},
         srtp={one.name: one.srtp for one in settings.users},
+        default_trunk=_default_trunk(settings),
+        dial_uris=settings.dial_uris,
     )
 
 
@@ -56,6 +58,13 @@ def sources(settings: Settings, peers: Sequence[Peer], users: Sequence[User]) ->
             srtp=protected[user.name],
         )
     return found
+
+
+def _default_trunk(settings: Settings) -> str | None:
+    """Where numbers go that no route takes, as programs and documents call them."""
+    if settings.default_trunk is None and len(settings.trunks) == 1:
+        return settings.trunks[0].name
+    return settings.default_trunk or None
 
 
 def _trunk(one: TrunkSettings, client: DigestClient | None) -> Trunk:

@@ -140,6 +140,11 @@ class Settings(BaseSettings):
     """What answers the calls of accounts."""
     numbers: list[NumberSettings] = []
     """What answers the calls to numbers of ours."""
+    default_trunk: str | None = None
+    """The trunk for numbers that programs and documents call and no route takes: its name, or
+    ``""`` for none. Unless set, the only trunk there is."""
+    dial_uris: bool = True
+    """Whether programs and documents may call any SIP URI; off: only what routes take."""
     sip_realm: str = Field(default="callreel", pattern=r"^[A-Za-z0-9 ._@:-]{1,64}$")
     """The realm of our digest challenges. Phones are registered in it."""
     sip_digest: list[Literal["SHA-256", "MD5"]] = Field(
@@ -234,6 +239,8 @@ class Settings(BaseSettings):
         check_names(self.peers, self.trunks, self.users, self.routes)
         if wrong := [*check_voice(self.accounts, self.numbers)]:
             raise ValueError("\n".join(wrong))
+        if self.default_trunk and all(one.name != self.default_trunk for one in self.trunks):
+            raise ValueError(f"default_trunk: there is no trunk {self.default_trunk!r}")
         return self
 
     @property

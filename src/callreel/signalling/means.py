@@ -43,6 +43,8 @@ class Dialplan:
     """What calls to phones are protected by, by user."""
     default_trunk: str | None = None
     """Where numbers go that programs and documents call, and no route takes."""
+    account_trunks: Mapping[str, str] = field(default_factory=dict)
+    """The same for single accounts, by account."""
     dial_uris: bool = True
     """Whether programs and documents may call any SIP URI."""
 

@@ -19,8 +19,10 @@ _NUMBER = re.compile(r"\+?[0-9*#]{1,32}")
 _MAX_CALLER = 128
 
 
-def plan_for(target: Target, dialplan: Dialplan, is_ours: Callable[[URI], bool]) -> Plan:
-    """What is tried for a target; each may ring as long as the routes say.
+def plan_for(
+    target: Target, account_id: str, dialplan: Dialplan, is_ours: Callable[[URI], bool]
+) -> Plan:
+    """What is tried for a target that an account calls; each may ring as long as the routes say.
 
     ``is_ours`` tells URIs of our own address: their user is called as a number is, so that nobody
     has us call ourselves. Raises :class:`NoRoute`.
@@ -42,9 +44,10 @@ def plan_for(target: Target, dialplan: Dialplan, is_ours: Callable[[URI], bool])
         return plan
     if not _NUMBER.fullmatch(number):
         raise NoRoute(f"{number[:64]!r} is neither a number, nor a SIP URI, nor a user")
-    if dialplan.default_trunk is None:
+    trunk = dialplan.account_trunks.get(account_id, dialplan.default_trunk)
+    if trunk is None:
         raise NoRoute("no route and no trunk takes the number")
-    return _alone(Routed(TargetKind.TRUNK, dialplan.default_trunk, number))
+    return _alone(Routed(TargetKind.TRUNK, trunk, number))
 
 
 def _parsed(text: str) -> URI:

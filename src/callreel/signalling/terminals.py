@@ -105,7 +105,7 @@ class Terminals:
 
     def check(self, account_id: str, target: Target) -> None:
         """Raises ``NoRoute`` for what could not be called."""
-        self._plan(target)
+        self._plan(account_id, target)
 
     async def dial(
         self,
@@ -119,7 +119,7 @@ class Terminals:
         beside: str | None = None,
     ) -> None:
         """See :meth:`callreel.calls.voice.Telephone.dial`."""
-        plan = self._plan(target)
+        plan = self._plan(account_id, target)
         means = self._means
         terminal = Terminal(account_id, Leg(call_id, means.new_session(), ""))
         try:
@@ -204,8 +204,8 @@ class Terminals:
             raise
         log.info("call %s: answered by %s", leg.call_id, leg.participant)
 
-    def _plan(self, target: Target) -> Plan:
-        return plan_for(target, self._means.dialplan, self._means.agent.is_ours)
+    def _plan(self, account_id: str, target: Target) -> Plan:
+        return plan_for(target, account_id, self._means.dialplan, self._means.agent.is_ours)
 
     def _client_of(self, target: Target) -> DigestClient | None:
         if not target.username:

@@ -1,0 +1,591 @@
+"""Calls that end here, between two real user agents."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from tests.signalling.agents import Agents, Handler, listen, until
+from tests.signalling.voice_house import VoiceHouse, open_voice_house
+
+from callreel.calls.model import CallStatus
+from callreel.calls.voice import DigitHeard, Ending, NoRoute, NotConnected, Target
+from callreel.signalling.user_agent import IncomingRequest, RequestRefused, UserAgent
+from callreel.wire import sdp
+from callreel.wire.sip.dialog import Dialog
+from callreel.wire.sip.flow import Flow, Transport
+
+
+def description(
+    *codecs: str, port: int = 40000, direction: str = "sendrecv", version: int = 1
+) -> bytes:
+    """What a phone at 127.0.0.1 says; codecs as ``0 PCMU/8000``."""
+    chosen = codecs or ("0 PCMU/8000", "101 telephone-event/8000")
+    types = " ".join(one.split()[0] for one in chosen)
+    lines = [
+        "v=0",
+        f"o=- 1 {version} IN IP4 127.0.0.1",
+        "s=-",
+        "c=IN IP4 127.0.0.1",
+        "t=0 0",
+        f"m=audio {port} RTP/AVP {types}",
+        *(f"a=rtpmap:{one}" for one in chosen),
+        f"a={direction}",
+    ]
+    return "".join(f"{line}\r\n" for line in lines).encode()
+
+
+class Phone(Handler):
+    """A party: answers with a description of its own, or does what the test says."""
+
+    methods = (*Handler.methods, "INFO")
+
+    def __init__(self, body: bytes | None = None) -> None:
+        super().__init__()
+        self.body = body or description()
+        self.on_invite = self.answers
+
+    async def answers(self, incoming: IncomingRequest) -> None:
+        incoming.respond(180)
+        self.dialogs.append(incoming.dialog())
+        incoming.respond(200, body=self.body, content_type="application/sdp")
+        self.acks.append(await incoming.acknowledged())
+
+    def offer(self, number: int = 0) -> sdp.SessionDescription:
+        """What one of its INVITEs said."""
+        invites = [one.request for one in self.seen if one.request.method == "INVITE"]
+        return sdp.SessionDescription.parse(invites[number].body)
+
+    def heard(self, method: str) -> list[IncomingRequest]:
+        return [one for one in self.seen if one.request.method == method]
+
+
+def refusing_with(*codes: int) -> Callable[[IncomingRequest], Awaitable[None]]:
+    async def answer(incoming: IncomingRequest) -> None:
+        for code in codes:
+            incoming.respond(code)
+
+    return answer
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[VoiceHouse]:
+    async with open_voice_house(tmp_path) as house:
+        yield house
+
+
+@pytest.fixture
+async def phone(agents: Agents) -> tuple[Phone, UserAgent, Flow]:
+    handler = Phone()
+    agent = agents.make(handler)
+    return handler, agent, await listen(agent, Transport.UDP)
+
+
+async def dial(
+    house: VoiceHouse,
+    flow: Flow,
+    *,
+    ring_seconds: float = 5,
+    beside: str | None = None,
+    rings: list[str] | None = None,
+    target: Target | None = None,
+) -> str:
+    """Call a phone; the call once it has answered."""
+    to = f"sip:bob@{flow.host}:{flow.port}"
+    row = await house.a_row(to=to)
+    await house.phone.dial(
+        row.id,
+        target or Target(to),
+        account_id=house.account.id,
+        caller="+15550100",
+        ring_seconds=ring_seconds,
+        ringing=lambda: None if rings is None else rings.append(row.id),
+        beside=beside,
+    )
+    return row.id
+
+
+async def call(
+    house: VoiceHouse, agent: UserAgent, dialled: str = "100", body: bytes | None = None
+) -> asyncio.Task[tuple[Dialog, bytes]]:
+    """Call the house; the dialog, and the description of its answer."""
+    request = agent.new_request(
+        "INVITE",
+        house.uri(dialled),
+        from_uri="sip:+15550123@127.0.0.1",
+        body=description() if body is None else body,
+        content_type="application/sdp",
+    )
+
+    async def work() -> tuple[Dialog, bytes]:
+        dialog, response = await agent.invite(request, house.flow)
+        return dialog, response.body
+
+    return asyncio.create_task(work())
+
+
+async def offered(house: VoiceHouse) -> str:
+    """The call that came in last, once it is offered."""
+    before = len(house.voice.calls_offered)
+    await until(lambda: len(house.voice.calls_offered) > before or before > 0)
+    return house.voice.calls_offered[-1][0]
+
+
+# Placing
+
+
+async def test_who_is_dialled_and_answers_is_attended(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    handler, _, flow = phone
+    rings: list[str] = []
+    call_id = await dial(house, flow, rings=rings)
+    row = await house.row(call_id)
+    assert row.status is CallStatus.IN_PROGRESS
+    assert row.start_time is not None
+    assert row.sip_call_id == handler.seen[0].request.call_id
+    assert rings == [call_id]
+    assert house.media.attended == {call_id}
+    assert house.phone.live() == {call_id: None}
+    offer = handler.offer().media[0]
+    names = [f"{one.payload_type} {one.name}" for one in offer.codecs]
+    assert names == ["0 PCMU", "8 PCMA", "101 telephone-event"]
+    assert offer.ptime_ms == 20
+    stream = house.media.streams[call_id]
+    assert (stream.remote_host, stream.remote_port) == ("127.0.0.1", 40000)
+    assert [one.name for one in stream.codecs] == ["PCMU", "TELEPHONE-EVENT"]
+    assert handler.seen[0].request.from_address.uri.user == "+15550100"
+
+
+@pytest.mark.parametrize(
+    ("codes", "status", "code"),
+    [
+        ((180, 486), CallStatus.BUSY, 486),
+        ((600,), CallStatus.BUSY, 600),
+        ((480,), CallStatus.NO_ANSWER, 480),
+        ((404,), CallStatus.FAILED, 404),
+        ((603,), CallStatus.FAILED, 603),
+        ((503,), CallStatus.FAILED, 503),
+    ],
+)
+async def test_who_refuses_says_how_the_call_ended(
+    house: VoiceHouse,
+    phone: tuple[Phone, UserAgent, Flow],
+    codes: tuple[int, ...],
+    status: CallStatus,
+    code: int,
+) -> None:
+    handler, _, flow = phone
+    handler.on_invite = refusing_with(*codes)
+    with pytest.raises(NotConnected) as caught:
+        await dial(house, flow)
+    assert (caught.value.status, caught.value.sip_code) == (status, code)
+    (row,) = await house.calls_ever()
+    assert (row.status, row.sip_result_code) == (status, code)
+    assert not house.media.streams
+    assert len(house.telephony.door) == 0
+    assert house.voice.ends == []
+
+
+async def test_who_does_not_answer_in_time_is_cancelled(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    handler, _, flow = phone
+    cancelled: list[IncomingRequest] = []
+
+    async def rings(incoming: IncomingRequest) -> None:
+        incoming.respond(180)
+        await incoming.wait_cancelled()
+        cancelled.append(incoming)
+        incoming.respond(487)
+
+    handler.on_invite = rings
+    with pytest.raises(NotConnected) as caught:
+        await dial(house, flow, ring_seconds=0.2)
+    assert caught.value.status is CallStatus.NO_ANSWER
+    await until(lambda: bool(cancelled))
+    (row,) = await house.calls_ever()
+    assert row.status is CallStatus.NO_ANSWER
+
+
+@pytest.mark.parametrize("how", ["hang_up", "cancel"])
+async def test_a_call_is_taken_back_while_it_rings(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow], how: str
+) -> None:
+    handler, _, flow = phone
+    cancelled = asyncio.Event()
+
+    async def rings(incoming: IncomingRequest) -> None:
+        incoming.respond(180)
+        await incoming.wait_cancelled()
+        cancelled.set()
+        incoming.respond(487)
+
+    handler.on_invite = rings
+    told: list[str] = []
+    dialling = asyncio.create_task(dial(house, flow, rings=told))
+    await until(lambda: bool(told))
+    if how == "cancel":
+        dialling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dialling
+    else:
+        assert await house.phone.hang_up(told[0], reason="ended by the API")
+        with pytest.raises(NotConnected) as caught:
+            await dialling
+        assert caught.value.status is CallStatus.CANCELED
+    await asyncio.wait_for(cancelled.wait(), 5)
+    row = await house.row(told[0])
+    assert row.status is CallStatus.CANCELED
+    assert row.end_reason == ("ended by the API" if how == "hang_up" else "canceled")
+    assert not house.media.streams
+
+
+async def test_an_answer_without_a_codec_of_ours_is_hung_up(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    handler, _, flow = phone
+    handler.body = description("9 G722/8000")
+    with pytest.raises(NotConnected) as caught:
+        await dial(house, flow)
+    assert (caught.value.status, caught.value.sip_code) == (CallStatus.FAILED, 488)
+    await until(lambda: bool(handler.heard("BYE")))
+
+
+async def test_who_hangs_up_ends_its_call(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    handler, agent, flow = phone
+    call_id = await dial(house, flow)
+    assert (await agent.request_in_dialog(handler.dialogs[0], "BYE")).code == 200
+    row = await house.ended(call_id)
+    assert (row.status, row.end_reason) == (CallStatus.COMPLETED, "BYE")
+    await until(lambda: house.voice.ends == [(call_id, Ending.PARTY)])
+    assert not house.media.streams
+
+
+async def test_whom_we_hang_up_is_told(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    handler, _, flow = phone
+    call_id = await dial(house, flow)
+    await house.calls.end(house.account, call_id)
+    assert len(handler.heard("BYE")) == 1
+    assert house.voice.ends == [(call_id, Ending.OURS)]
+    assert (await house.row(call_id)).status is CallStatus.COMPLETED
+    assert not await house.phone.hang_up(call_id, reason="again")
+
+
+async def test_what_cannot_be_called_is_said_before_anything_happens(house: VoiceHouse) -> None:
+    for nowhere in ("+15550199", "nobody", "", "sip:", "mailto:a@b"):
+        with pytest.raises(NoRoute):
+            house.phone.check(house.account.id, Target(nowhere))
+    house.phone.check(house.account.id, Target("sip:anybody@example.com"))
+
+
+# Calls that come in
+
+
+async def test_a_call_that_a_document_answers(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    _, agent, _ = phone
+    house.voice.numbers.add("100")
+    calling = await call(
+        house, agent, body=description("8 PCMA/8000", "0 PCMU/8000", "96 telephone-event/8000")
+    )
+    call_id = await offered(house)
+    assert house.voice.calls_offered == [(call_id, "100")]
+    row = await house.row(call_id)
+    assert (row.status, row.from_) == (CallStatus.RINGING, "+15550123")
+    await house.phone.answer(call_id)
+    await house.phone.answer(call_id)
+    dialog, body = await calling
+    answer = sdp.SessionDescription.parse(body).media[0]
+    assert [one.payload_type for one in answer.codecs] == [8, 96]
+    assert answer.port == house.media.sockets(call_id).rtp_port
+    assert (await house.row(call_id)).status is CallStatus.IN_PROGRESS
+    assert house.media.attended == {call_id}
+    assert (await agent.request_in_dialog(dialog, "OPTIONS")).code == 200
+    assert (await agent.request_in_dialog(dialog, "BYE")).code == 200
+    await until(lambda: house.voice.ends == [(call_id, Ending.PARTY)])
+    assert (await house.row(call_id)).status is CallStatus.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("busy", "code", "status"),
+    [(True, 486, CallStatus.BUSY), (False, 603, CallStatus.NO_ANSWER)],
+)
+async def test_a_call_that_a_document_rejects(
+    house: VoiceHouse,
+    phone: tuple[Phone, UserAgent, Flow],
+    busy: bool,
+    code: int,
+    status: CallStatus,
+) -> None:
+    house.voice.numbers.add("100")
+    calling = await call(house, phone[1])
+    call_id = await offered(house)
+    await house.phone.reject(call_id, busy=busy)
+    with pytest.raises(RequestRefused) as caught:
+        await calling
+    assert caught.value.status == code
+    assert (await house.row(call_id)).status is status
+    assert house.voice.ends == [(call_id, Ending.OURS)]
+    with pytest.raises(NotConnected):
+        await house.phone.answer(call_id)
+
+
+async def test_who_gives_up_before_it_is_answered(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    house.voice.numbers.add("100")
+    calling = await call(house, phone[1])
+    call_id = await offered(house)
+    calling.cancel()
+    await until(lambda: house.voice.ends == [(call_id, Ending.PARTY)])
+    row = await house.row(call_id)
+    assert (row.status, row.sip_result_code) == (CallStatus.CANCELED, 487)
+    with pytest.raises(NotConnected):
+        await house.phone.answer(call_id)
+    assert not house.media.streams
+
+
+async def test_a_call_that_describes_itself_in_its_ack(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    _, agent, _ = phone
+    house.voice.numbers.add("100")
+    request = agent.new_request("INVITE", house.uri("100"), from_uri="sip:eve@127.0.0.1")
+    async with agent.outgoing_invite(request, [house.flow]) as attempt:
+        call_id = await offered(house)
+        answering = asyncio.create_task(house.phone.answer(call_id))
+        response = await attempt.final()
+        offer = sdp.SessionDescription.parse(response.body).media[0]
+        assert [one.payload_type for one in offer.codecs] == [0, 8, 101]
+        assert not house.media.attended
+        await attempt.acknowledge(body=description("8 PCMA/8000"), content_type="application/sdp")
+        await answering
+    assert house.media.attended == {call_id}
+    assert [one.name for one in house.media.streams[call_id].codecs] == ["PCMA"]
+
+
+async def test_a_call_that_offers_nothing_we_play_is_refused(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    house.voice.numbers.add("100")
+    with pytest.raises(RequestRefused) as caught:
+        await (await call(house, phone[1], body=description("9 G722/8000")))
+    assert caught.value.status == 488
+    assert house.voice.calls_offered == []
+
+
+# Two that are connected
+
+
+async def two_connected(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow], *, answer_first: bool
+) -> tuple[str, str, Dialog, bytes]:
+    """A caller, and the phone that a document dialled for it."""
+    _, agent, flow = phone
+    house.voice.numbers.add("100")
+    calling = await call(
+        house, agent, body=description("8 PCMA/8000", "96 telephone-event/8000", port=41000)
+    )
+    first = await offered(house)
+    if answer_first:
+        await house.phone.answer(first)
+    second = await dial(house, flow, beside=first)
+    await house.phone.connect(first, second)
+    dialog, body = await calling
+    return first, second, dialog, body
+
+
+@pytest.mark.parametrize("answer_first", [True, False])
+async def test_two_that_are_connected_speak_the_same_codec(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow], answer_first: bool
+) -> None:
+    handler = phone[0]
+    handler.body = description("8 PCMA/8000", "96 telephone-event/8000")
+    first, second, _, body = await two_connected(house, phone, answer_first=answer_first)
+    types = [one.payload_type for one in handler.offer().media[0].codecs]
+    answered = sdp.SessionDescription.parse(body).media[0].codecs
+    assert types == [one.payload_type for one in answered] == [8, 96]
+    assert house.media.bridged == {first: second, second: first}
+    assert house.phone.live() == {first: second, second: first}
+    assert (await house.row(first)).status is CallStatus.IN_PROGRESS
+    await house.phone.part(first)
+    assert house.media.attended == {first, second}
+    assert house.phone.live() == {first: None, second: None}
+
+
+async def test_one_that_hangs_up_leaves_the_other(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    handler, agent, _ = phone
+    handler.body = description("8 PCMA/8000")
+    first, second, dialog, _ = await two_connected(house, phone, answer_first=True)
+    await agent.request_in_dialog(handler.dialogs[0], "BYE")
+    await until(lambda: house.voice.ends == [(second, Ending.PARTY)])
+    assert house.media.attended == {first}
+    assert (await house.row(first)).status is CallStatus.IN_PROGRESS
+    assert (await agent.request_in_dialog(dialog, "OPTIONS")).code == 200
+
+
+async def test_calls_of_different_codecs_are_made_to_fit(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    handler, agent, flow = phone
+    house.voice.numbers.add("100")
+    calling = await call(house, agent, body=description("8 PCMA/8000", port=41000))
+    first = await offered(house)
+    await house.phone.answer(first)
+    second = await dial(house, flow)  # not beside the other: it answers with PCMU
+    handler.body = description("8 PCMA/8000", version=2)
+    await house.phone.connect(first, second)
+    await calling
+    assert [one.payload_type for one in handler.offer(1).media[0].codecs] == [8]
+    assert [one.name for one in house.media.streams[second].codecs] == ["PCMA"]
+    assert house.media.bridged[first] == second
+
+
+# Within a call
+
+
+async def test_hold_and_resume_are_answered_here(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    handler, agent, flow = phone
+    call_id = await dial(house, flow)
+    (dialog,) = handler.dialogs
+    for direction, ours in (("sendonly", "recvonly"), ("inactive", "inactive")):
+        response = await agent.request_in_dialog(
+            dialog,
+            "INVITE",
+            body=description(direction=direction, version=2),
+            content_type="application/sdp",
+        )
+        assert response.code == 200
+        assert sdp.SessionDescription.parse(response.body).media[0].direction == ours
+        assert not house.media.streams[call_id].receiving
+    response = await agent.request_in_dialog(
+        dialog, "INVITE", body=description(port=45000, version=3), content_type="application/sdp"
+    )
+    assert sdp.SessionDescription.parse(response.body).media[0].direction == "sendrecv"
+    stream = house.media.streams[call_id]
+    assert (stream.receiving, stream.sending, stream.remote_port) == (True, True, 45000)
+
+
+async def test_what_a_change_cannot_be_is_refused_and_the_call_goes_on(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    handler, agent, flow = phone
+    call_id = await dial(house, flow)
+    (dialog,) = handler.dialogs
+    before = house.media.streams[call_id]
+    response = await agent.request_in_dialog(
+        dialog, "INVITE", body=description("9 G722/8000"), content_type="application/sdp"
+    )
+    assert response.code == 488
+    assert house.media.streams[call_id] == before
+    response = await agent.request_in_dialog(
+        dialog, "REFER", headers=[("Refer-To", "<sip:carol@example.com>")]
+    )
+    assert response.code == 603
+    assert house.voice.ends == []
+
+
+async def test_a_connected_party_keeps_the_codec_of_the_other(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    handler, agent, _ = phone
+    handler.body = description("8 PCMA/8000")
+    _, second, _, _ = await two_connected(house, phone, answer_first=True)
+    (dialog,) = handler.dialogs
+    response = await agent.request_in_dialog(
+        dialog, "INVITE", body=description("0 PCMU/8000"), content_type="application/sdp"
+    )
+    assert response.code == 488
+    assert [one.name for one in house.media.streams[second].codecs] == ["PCMA"]
+
+
+async def test_a_re_invite_without_an_offer_is_offered_our_side(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    handler, agent, flow = phone
+    call_id = await dial(house, flow)
+    (dialog,) = handler.dialogs
+    response = await agent.request_in_dialog(dialog, "INVITE", acknowledge=False)
+    offer = sdp.SessionDescription.parse(response.body).media[0]
+    assert [one.payload_type for one in offer.codecs] == [0, 101]
+    await agent.acknowledge(
+        dialog,
+        response.cseq.sequence,
+        body=description(port=46000, version=2),
+        content_type="application/sdp",
+    )
+    await until(lambda: house.media.streams[call_id].remote_port == 46000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "code", "keys"),
+    [
+        ("application/dtmf-relay", b"Signal=5\r\nDuration=160\r\n", 200, ["5"]),
+        ("application/dtmf-relay", b"Signal= 11\r\n", 200, ["#"]),
+        ("application/dtmf", b"*", 200, ["*"]),
+        ("application/dtmf", b"hello", 400, []),
+        ("text/plain", b"5", 415, []),
+    ],
+)
+async def test_keys_in_info_are_heard(
+    house: VoiceHouse,
+    phone: tuple[Phone, UserAgent, Flow],
+    kind: str,
+    body: bytes,
+    code: int,
+    keys: list[str],
+) -> None:
+    handler, agent, flow = phone
+    call_id = await dial(house, flow)
+    response = await agent.request_in_dialog(
+        handler.dialogs[0], "INFO", body=body, content_type=kind
+    )
+    assert response.code == code
+    assert house.voice.keys == [DigitHeard(call_id, key) for key in keys]
+
+
+async def test_a_silent_party_that_is_gone_ends_its_call(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    handler, _, flow = phone
+    call_id = await dial(house, flow)
+    await house.telephony.door.check_on(call_id)
+    assert house.voice.ends == []
+
+    async def gone(incoming: IncomingRequest) -> None:
+        handler.seen.append(incoming)
+        incoming.respond(481)
+
+    handler.handle_request = gone  # type: ignore[method-assign]
+    await house.telephony.door.check_on(call_id)
+    assert house.voice.ends == [(call_id, Ending.PARTY)]
+
+
+# A restart
+
+
+async def test_a_new_process_goes_on_with_calls(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    handler, agent, _ = phone
+    handler.body = description("8 PCMA/8000")
+    first, second, dialog, _ = await two_connected(house, phone, answer_first=True)
+    await house.restarted()
+    assert house.phone.live() == {first: second, second: first}
+    assert (await agent.request_in_dialog(dialog, "BYE")).code == 200
+    await until(lambda: house.voice.ends == [(first, Ending.PARTY)])
+    assert house.media.attended == {second}
+    await house.calls.end(house.account, second)
+    assert len(handler.heard("BYE")) == 1
