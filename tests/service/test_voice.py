@@ -23,8 +23,8 @@ from callreel.calls.model import (
     RecordingTrack,
     Trim,
 )
-from callreel.calls.story import StoryKind
 from callreel.calls.steering import CallChange, CallRequest, Instructions
+from callreel.calls.story import StoryKind
 from callreel.calls.voice import DigitHeard, Digits, NotConnected, Prompt
 from callreel.service.calls import NewCall
 from callreel.service.errors import Ended, NotCallable, NotSteered

@@ -131,9 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         url = f"http://{self.headers['Host']}{self.path}"
         signed = self.program.is_signed(url, form, self.headers.get("X-Twilio-Signature"))
-        status, answer = self.program.answer(
-            Asked(parts.path, query | form, self.command, signed)
-        )
+        status, answer = self.program.answer(Asked(parts.path, query | form, self.command, signed))
         self.send_response(status)
         if status != 204:
             self.send_header("Content-Type", "text/xml")
