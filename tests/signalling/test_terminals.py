@@ -589,3 +589,15 @@ async def test_a_new_process_goes_on_with_calls(
     assert house.media.attended == {second}
     await house.calls.end(house.account, second)
     assert len(handler.heard("BYE")) == 1
+
+
+async def test_who_is_dialled_may_speak_whoever_it_is(
+    tmp_path: Path, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    handler, agent, flow = phone
+    async with open_voice_house(tmp_path, accept_loopback=False) as house:
+        call_id = await dial(house, flow)
+        assert (await agent.request_in_dialog(handler.dialogs[0], "BYE")).code == 200
+        assert (await house.ended(call_id)).status is CallStatus.COMPLETED
+        request = agent.new_request("OPTIONS", house.uri("100"), from_uri="sip:eve@127.0.0.1")
+        assert (await agent.request(request, house.flow)).code == 403

@@ -238,6 +238,8 @@ async def open_voice_house(folder: Path, **settings: object) -> AsyncIterator[Vo
     )
     house.telephony = await wire(house, chosen)
     house.flow = Flow(Transport.UDP, *await house.telephony.agent.listen_udp("127.0.0.1"))
-    yield house
-    await house.telephony.close()
-    await database.close()
+    try:
+        yield house
+    finally:
+        await house.telephony.close()
+        await database.close()

@@ -27,6 +27,8 @@ from callreel.wire.sip.values import URI
 
 logger = logging.getLogger("callreel.signalling")
 
+_RESPONSE = b"SIP/2.0 "
+
 LOG_EVERY_SECONDS = 60.0
 """Bad messages of one host are logged no more often than this."""
 
@@ -178,6 +180,8 @@ class Transceiver:
         if self._closed:
             return
         stranger = self._may_speak is not None and not self._may_speak(flow.host)
+        if stranger and data.startswith(_RESPONSE) and self._awaits(flow.host):
+            stranger = False  # we asked, whoever it is
         if stranger:
             self._note(flow, "not a peer of ours")
             if self.refusal_status is not None:
@@ -210,6 +214,10 @@ class Transceiver:
 
     def _dispatch(self, event: Event) -> None:
         """Take what happened."""
+        raise NotImplementedError
+
+    def _awaits(self, host: str) -> bool:
+        """Whether a response is due from a host."""
         raise NotImplementedError
 
     def _give_up(self) -> None:
