@@ -241,7 +241,7 @@ class Control:
             admin = admin_socket(self._runtime)
             takes_calls = takes_calls_of(settings, account)
             removal = AccountRemoval(context, accounts, deletion.delete, takes_calls)
-            admin_app = create_admin(AdminServices(accounts, removal, context.public_url))
+            admin_app = create_admin(AdminServices(accounts, removal, calls, context.public_url))
             admin_listening = listen_admin(admin)
             stack.callback(admin_listening.close)
             await stack.enter_async_context(serving(admin_app, admin_listening))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from callreel.base.errors import CallreelError
+from callreel.base.ids import parse_id
 from callreel.calls.media import CallControl
 from callreel.calls.model import (
     Account,
@@ -26,6 +27,7 @@ from callreel.service.errors import Answered, Ended, NotFound, Unfinished
 from callreel.service.recordings import RecordingService
 from callreel.service.story import tell
 from callreel.store import (
+    accounts,
     call_callbacks,
     call_events,
     calls,
@@ -314,6 +316,27 @@ class CallService:
         if call is None:
             raise NotFound(f"no call {call_id}")
         return call
+
+    async def named(self, sid: str) -> tuple[Account, Call]:
+        """A call of any account, and that account, for administration. Raises NotFound."""
+        call_id = parse_id(sid)
+        seal = self._context.database.seal
+        async with self._context.database.read() as connection:
+            call = None if call_id is None else await calls.get(connection, call_id)
+            account = call and await accounts.get(connection, seal, call.account_id)
+        if call is None or account is None:
+            raise NotFound(f"no call {sid}")
+        return account, call
+
+    async def recent(
+        self, of: Sequence[Account], chosen: CallFilter, *, limit: int
+    ) -> Sequence[tuple[Account, Call]]:
+        """The newest calls of these accounts, the newest first."""
+        found: list[tuple[Account, Call]] = []
+        for account in of:
+            page = await self.page(account, chosen, size=limit, position=None)
+            found += [(account, call) for call in page.items]
+        return sorted(found, key=lambda one: one[1].created_at, reverse=True)[:limit]
 
     async def page(
         self, account: Account, chosen: CallFilter, *, size: int, position: Position | None
