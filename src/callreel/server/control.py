@@ -25,6 +25,7 @@ from callreel.capture.client import WorkerPool
 from callreel.capture.protocol import WorkerEvent, WorkerEventKind
 from callreel.console.app import create_console
 from callreel.delivery.address import AddressPolicy
+from callreel.delivery.documents import ProgramDocuments
 from callreel.delivery.exchange import Exchange
 from callreel.delivery.sender import Sender
 from callreel.delivery.worker import DeliveryLoop
@@ -41,12 +42,13 @@ from callreel.server.outbox import StoreOutbox
 from callreel.server.peering import takes_calls_of
 from callreel.server.rereading import Rereading
 from callreel.server.settings import Settings, load_settings
+from callreel.server.speech import prompt_maker
 from callreel.server.supervisor import LIFELINE_FD, announce_ready, worker_socket
 from callreel.server.syncer import Syncer
 from callreel.server.system import RandomIds, SystemClock
 from callreel.server.telephony import Telephony
 from callreel.server.tls import Tls, sip_tls_of, tls_of
-from callreel.server.voice import NoPrompts, Voice
+from callreel.server.voice import Voice
 from callreel.service.account_removal import AccountRemoval
 from callreel.service.accounts import AccountService, Bootstrap
 from callreel.service.calls import CallService
@@ -168,6 +170,8 @@ class Control:
             account = await accounts.ensure_first(
                 Bootstrap(settings.bootstrap_account_sid, settings.bootstrap_auth_token)
             )
+            prompts = prompt_maker(settings, data, exchange, accounts.signing_key, clock)
+            stack.push_async_callback(prompts.close)
             voice = Voice(
                 context,
                 account,
@@ -175,8 +179,8 @@ class Control:
                 calls=calls,
                 recordings=recordings,
                 media=workers,
-                prompts=NoPrompts(),
-                exchange=exchange,
+                prompts=prompts,
+                documents=ProgramDocuments(exchange, accounts.signing_key, new_id=ids.new_id),
             )
             await voice.configure(settings)
             telephony = await Telephony.of(

@@ -51,6 +51,11 @@ class DataDir:
         return self.root / "tls"
 
     @property
+    def prompts(self) -> Path:
+        """Speech and audio, ready to be played; can be made again."""
+        return self.root / "prompts"
+
+    @property
     def scratch(self) -> Path:
         """Files being rendered; emptied at start."""
         return self.root / "scratch"

@@ -140,6 +140,10 @@ class Settings(BaseSettings):
     """What answers the calls of accounts."""
     numbers: list[NumberSettings] = []
     """What answers the calls to numbers of ours."""
+    piper_voices: list[Path] = []
+    """Voices of Piper, ``….onnx`` files, that speak in place of espeak-ng in their languages."""
+    prompts_max_mb: int = Field(default=1000, ge=10, le=1_000_000)
+    """Room for speech and audio that was made ready to be played; the least recently used goes."""
     default_trunk: str | None = None
     """The trunk for numbers that programs and documents call and no route takes: its name, or
     ``""`` for none. Unless set, the only trunk there is."""

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from callreel.base.errors import UsageError
 from callreel.calls.model import Account
-from callreel.calls.voice import Prompts, SpeechError, VoiceMedia
+from callreel.calls.voice import Documents, Prompts, VoiceMedia
 from callreel.capture.protocol import WorkerEvent, media_heard
-from callreel.delivery.documents import ProgramDocuments
-from callreel.delivery.exchange import Exchange
 from callreel.server.peering import account_of
 from callreel.server.settings import Settings
 from callreel.server.telephony import Telephony
@@ -36,7 +32,7 @@ class Voice:
         recordings: RecordingService,
         media: VoiceMedia,
         prompts: Prompts,
-        exchange: Exchange,
+        documents: Documents,
     ) -> None:
         """``first`` is the account of whatever names none."""
         self._first = first
@@ -50,7 +46,7 @@ class Voice:
             rows=Rows(context),
             media=media,
             prompts=prompts,
-            documents=ProgramDocuments(exchange, self._signing_key, new_id=context.ids.new_id),
+            documents=documents,
         )
         self.service = VoiceService(self._means)
         """The use cases."""
@@ -66,10 +62,6 @@ class Voice:
         """Go by these from now on. Raises ``UsageError``, and then nothing has changed."""
         self.service.doors = await doors_of(settings, self._first, self._accounts)
 
-    async def _signing_key(self, account_id: str) -> str | None:
-        account = await self._accounts.get(account_id)
-        return None if account is None else account.signing_key
-
     def heard(self, event: WorkerEvent) -> bool:
         """Whether it was about what a call hears or says; it is passed on then."""
         what = media_heard(event)
@@ -77,14 +69,6 @@ class Voice:
             return False
         self.service.heard(what)
         return True
-
-
-class NoPrompts:
-    async def say(self, text: str, *, language: str, voice: str) -> Path:
-        raise SpeechError("no")
-
-    async def fetch(self, account_id: str, url: str) -> Path:
-        raise SpeechError("no")
 
 
 async def doors_of(settings: Settings, first: Account, accounts: AccountService) -> Doors:

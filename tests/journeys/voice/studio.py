@@ -8,10 +8,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from callreel.demo.own_server import OwnServer
 from callreel.phone.call import PhoneCall
 from callreel.phone.softphone import Phone
-from callreel.testing.ears import read_wav, tone_spans
+from callreel.testing.ears import Samples, read_wav, tone_spans
 from tests.journeys.api import Api, Json
 from tests.journeys.voice.program import Page, Program
 from tests.phone.phones import Phones, Spans, talk
@@ -58,6 +60,12 @@ class Studio:
     async def dial(self, phone: Phone, number: str) -> PhoneCall:
         """Call a number here, until it is answered."""
         return await asyncio.wait_for(phone.call(self.uri(number)), 10)
+
+    def speech(self) -> Samples:
+        """What was spoken last: int16[n] at 8 kHz."""
+        made = sorted(self.server.data.glob("prompts/*.raw"), key=lambda one: one.stat().st_mtime)
+        spoken = [np.fromfile(one, "<i2") for one in made]
+        return max(spoken[-2:], key=len)
 
     async def close(self) -> None:
         await self.phones.close()

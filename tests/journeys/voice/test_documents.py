@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 
+import pytest
 from twilio.twiml.voice_response import Dial, Gather, VoiceResponse
 
+from callreel.testing.ears import read_wav
+from tests.journeys.voice.hearing import places, tone_wav
 from tests.journeys.voice.program import Fields
 from tests.journeys.voice.studio import Studio, over, tones
 from tests.phone.phones import spans
@@ -170,3 +174,38 @@ async def test_a_call_is_refused_before_it_is_answered(studio: Studio) -> None:
         error = task.exception()
         assert getattr(error, "status", None) == status, error
         await studio.until((await studio.call_to(number))["sid"], shown_as)
+
+
+async def test_what_is_said_and_played_is_in_the_file_at_its_place(studio: Studio) -> None:
+    if shutil.which("espeak-ng") is None:
+        pytest.skip("espeak-ng is not installed")
+    answer = VoiceResponse()
+    answer.pause(length=1)
+    answer.say("Please leave your message after the tone.", language="en-GB")
+    answer.play(studio.program.url("/greeting.wav"))
+    studio.program.pages["/greeting.wav"] = tone_wav(1300, seconds=1.0)
+    answer.say("Please leave your message after the tone.", language="en-GB", loop=2)
+    desk = await studio.phone("desk", 440)
+    made = await studio.create(
+        desk.uri(), Twiml=str(answer), Record="true", RecordingChannels="dual", Trim="do-not-trim"
+    )
+    call = await asyncio.wait_for(desk.next_call(), 10)
+    desk.answer(call)
+    await over(call)
+    (recording,) = await studio.recordings(made["sid"])
+    assert (recording["source"], recording["channels"]) == ("OutboundAPI", 2)
+    path = await studio.audio(recording["sid"])
+    ((played, played_end),) = tones(path, 2, 1300)
+    assert abs(played_end - played - 1.0) < 0.05
+    said = studio.speech()
+    spoken_s = len(said) / 8000
+    rate_hz, samples = read_wav(path)
+    first, second, third = places(samples[:, 1], said, rate_hz)
+    assert first > 0.9, "after the pause"
+    assert first + spoken_s <= played + 0.1
+    assert abs(second - played_end) < 1.0
+    assert abs(third - second - spoken_s) < 1.0
+    assert places(samples[:, 0], said, rate_hz) == [], "nobody but us said it"
+    # What was heard at the other end is the same.
+    heard_hz, heard = read_wav(studio.heard("desk"))
+    assert len(places(heard[:, 0], said, heard_hz)) == 3
