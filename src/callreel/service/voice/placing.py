@@ -23,9 +23,20 @@ class Placing:
         self._account_id = call.account_id
         self._dialling: asyncio.Task[None] | None = None
         self._reason: str | None = None
+        self._settled = asyncio.Event()
+
+    async def settled(self) -> None:
+        """Wait until it was answered or is over, and whoever runs it knows."""
+        await self._settled.wait()
 
     async def run(self) -> bool:
         """Ring; whether it was answered. If not, its row says why by then."""
+        try:
+            return await self._run()
+        finally:
+            self._settled.set()
+
+    async def _run(self) -> bool:
         if self._reason is not None:
             return False  # before it was begun
         self._dialling = asyncio.create_task(self._dial(), name=f"dial {self._call_id}")

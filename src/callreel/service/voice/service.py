@@ -98,6 +98,8 @@ class VoiceService:
         if wanted.instructions is not None:
             if call.status is not CallStatus.IN_PROGRESS:
                 raise NotSteered(f"the call is {call.status.value}, not in-progress")
+            if call_id in self._placing:  # it has been answered just now
+                await self._placing[call_id].settled()
             steered = self._steered.get(call_id) or await self._let_go(account, call)
             if steered is None:
                 raise NotSteered("no document steers it")
