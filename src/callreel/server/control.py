@@ -42,7 +42,7 @@ from callreel.server.outbox import StoreOutbox
 from callreel.server.peering import takes_calls_of
 from callreel.server.rereading import Rereading
 from callreel.server.settings import Settings, load_settings
-from callreel.server.speech import prompt_maker
+from callreel.server.speech import prompts_of, signing_keys
 from callreel.server.supervisor import LIFELINE_FD, announce_ready, worker_socket
 from callreel.server.syncer import Syncer
 from callreel.server.system import RandomIds, SystemClock
@@ -170,7 +170,8 @@ class Control:
             account = await accounts.ensure_first(
                 Bootstrap(settings.bootstrap_account_sid, settings.bootstrap_auth_token)
             )
-            prompts = prompt_maker(settings, data, exchange, accounts.signing_key, clock)
+            signing_key = signing_keys(database)
+            prompts = prompts_of(settings, data, exchange, signing_key, clock)
             stack.push_async_callback(prompts.close)
             voice = Voice(
                 context,
@@ -180,7 +181,7 @@ class Control:
                 recordings=recordings,
                 media=workers,
                 prompts=prompts,
-                documents=ProgramDocuments(exchange, accounts.signing_key, new_id=ids.new_id),
+                documents=ProgramDocuments(exchange, signing_key, new_id=ids.new_id),
             )
             await voice.configure(settings)
             telephony = await Telephony.of(

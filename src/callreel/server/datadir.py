@@ -51,14 +51,14 @@ class DataDir:
         return self.root / "tls"
 
     @property
-    def prompts(self) -> Path:
-        """Speech and audio, ready to be played; can be made again."""
-        return self.root / "prompts"
-
-    @property
     def scratch(self) -> Path:
         """Files being rendered; emptied at start."""
         return self.root / "scratch"
+
+    @property
+    def prompts(self) -> Path:
+        """Speech and fetched audio, kept to be played again."""
+        return self.root / "prompts"
 
     @property
     def state_file(self) -> Path:

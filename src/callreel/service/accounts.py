@@ -121,11 +121,6 @@ class AccountService:
         """One account, or None."""
         return (await self._roster()).accounts.get(account_id)
 
-    async def signing_key(self, account_id: str) -> str | None:
-        """What an account's requests to programs are signed with; None where it is gone."""
-        account = await self.get(account_id)
-        return None if account is None else account.signing_key
-
     async def named(self, account_sid: str) -> Account:
         """The account with this SID, in any spelling. Raises :class:`NotFound`."""
         found = await self.get(parse_id(account_sid) or "")

@@ -323,10 +323,11 @@ class CallService:
         seal = self._context.database.seal
         async with self._context.database.read() as connection:
             call = None if call_id is None else await calls.get(connection, call_id)
-            account = call and await accounts.get(connection, seal, call.account_id)
-        if call is None or account is None:
-            raise NotFound(f"no call {sid}")
-        return account, call
+            if call is not None:
+                account = await accounts.get(connection, seal, call.account_id)
+                if account is not None:
+                    return account, call
+        raise NotFound(f"no call {sid}")
 
     async def recent(
         self, of: Sequence[Account], chosen: CallFilter, *, limit: int
