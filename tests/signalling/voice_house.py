@@ -4,6 +4,8 @@ and the media workers do as they are told."""
 from __future__ import annotations
 
 import asyncio
+import functools
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -204,11 +206,20 @@ async def wire(house: VoiceHouse, settings: Settings) -> Telephony:
     return telephony
 
 
+@functools.cache
+def _fresh() -> bytes:
+    """A database that is empty: to make one takes longer than most tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "a.db"
+        Database(f"sqlite:///{file}", Seal(b"k" * 32)).migrate()
+        return file.read_bytes()
+
+
 @asynccontextmanager
 async def open_voice_house(folder: Path, **settings: object) -> AsyncIterator[VoiceHouse]:
     """``settings`` as in the TOML file."""
+    (folder / "a.db").write_bytes(_fresh())
     database = Database(f"sqlite:///{folder / 'a.db'}", Seal(b"k" * 32))
-    database.migrate()
     clock = JumpClock()
     media = Media(clock)
     context = Context(
