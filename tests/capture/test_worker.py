@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,14 @@ import pytest
 from callreel.base.errors import CapacityError, MachineError, UsageError
 from callreel.calls.media import CaptureState, Codec, Stream
 from callreel.calls.model import PauseBehavior, Track
+from callreel.calls.voice import DigitHeard, FellSilent, Played, Prompt, Silence
 from callreel.capture import client as client_module
 from callreel.capture.client import WorkerPool
-from callreel.capture.protocol import WorkerEvent, WorkerEventKind
+from callreel.capture.protocol import WorkerEvent, WorkerEventKind, media_heard
 from callreel.capture.settings import LISTEN_FD, WorkerSettings
 from callreel.testing.packets import NumberedSource, kept_numbers
+from callreel.wire.rtp import RtpPacket
+from callreel.wire.telephone_event import EventPayload
 from tests.capture.house import OTHER, Party
 
 CALL = "c" * 32
@@ -296,3 +300,41 @@ def test_bad_settings_end_with_their_own_status(tmp_path: Path) -> None:
         done = subprocess.run(argv, check=False, capture_output=True, timeout=20)
         assert done.returncode == 78
         assert b"Traceback" not in done.stderr
+
+
+async def test_played_to_and_heard(workers: list[Process], tmp_path: Path) -> None:
+    events: list[WorkerEvent] = []
+    path = tmp_path / "prompt.s16"
+    path.write_bytes(bytes(2 * 800))
+    with Party() as party:
+        async with pool_of(workers, events) as pool:
+            codecs = (Codec(0, "PCMU", 8000), Codec(101, "TELEPHONE-EVENT", 8000))
+            stream = replace(party.stream(), codecs=codecs)
+            port = (await pool.open(CALL, [stream]))[0].rtp_port
+            assert await pool.attended() == {}
+            await pool.attend(CALL)
+            assert await pool.attended() == {CALL: ""}
+            assert len(await heard(party, 5)) >= 5
+            with pytest.raises(MachineError, match="cannot read"):
+                await pool.play(CALL, "none", [Prompt(tmp_path / "missing")])
+            await pool.play(CALL, "one", [Prompt(path)])
+            assert await pool.attended() == {CALL: "one"}
+            played = await until_told(events, WorkerEventKind.PLAYED)
+            assert media_heard(played) == Played(CALL, "one")
+            events.clear()
+            await pool.play(CALL, "two", [Silence(60_000)])
+            await pool.listen(CALL, 100)
+            fell = await until_told(events, WorkerEventKind.FELL_SILENT)
+            assert media_heard(fell) == FellSilent(CALL, spoke=False)
+            await pool.stop_playing(CALL)
+            assert await pool.attended() == {CALL: ""}
+            key = RtpPacket(101, 1, 1, 1, EventPayload(7, False, 160).serialize())
+            party.send_bytes(key.serialize(), port)
+            pressed = await until_told(events, WorkerEventKind.DIGIT)
+            assert media_heard(pressed) == DigitHeard(CALL, "7")
+            await pool.close(CALL)
+            with pytest.raises(MachineError):
+                await pool.play(CALL, "three", [])
+            assert not [event for event in events if event.kind is WorkerEventKind.PLAYED]
+            latched = await until_told(events, WorkerEventKind.LATCHED)
+            assert media_heard(latched) is None

@@ -1,4 +1,5 @@
-"""Sending on what a sweeper has just received: its slots, with one ``sendmmsg``, uncopied."""
+"""Sending: what a sweeper has just received, its slots with one ``sendmmsg``, uncopied; and what
+was made here, a packet at a time."""
 
 from __future__ import annotations
 
@@ -99,3 +100,42 @@ class Outgoing:
                 given_up += 1
         self.sent += at - given_up
         self.unsent += n - at + given_up
+
+
+def _libc_sendto() -> ctypes._NamedFuncPointer:
+    function = ctypes.CDLL(None, use_errno=True).sendto
+    function.argtypes = (
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_uint,
+    )
+    function.restype = ctypes.c_ssize_t
+    return function
+
+
+class Sender:
+    """Sends single packets. What the kernel does not take is given up and counted."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        """Packets sent, ever."""
+        self.unsent = 0
+        """Packets given up, ever."""
+        self._sendto = _libc_sendto()
+
+    def send(self, fd: int, to: bytes, packet: bytes) -> None:
+        """Send one from a socket to a ``sockaddr``."""
+        if self._sendto(fd, packet, len(packet), socket.MSG_DONTWAIT, to, len(to)) >= 0:
+            self.sent += 1
+            return
+        for _ in range(_MAX_REFUSALS):
+            # It may speak of a packet sent long ago, and not of this.
+            if ctypes.get_errno() != errno.ECONNREFUSED:
+                break
+            if self._sendto(fd, packet, len(packet), socket.MSG_DONTWAIT, to, len(to)) >= 0:
+                self.sent += 1
+                return
+        self.unsent += 1

@@ -22,7 +22,7 @@ import uvloop
 from callreel.api.app import ApiServices, create_app
 from callreel.base.errors import CallreelError, MachineError, UsageError
 from callreel.capture.client import WorkerPool
-from callreel.capture.protocol import WorkerEvent, WorkerEventKind
+from callreel.capture.protocol import WorkerEvent, WorkerEventKind, media_heard
 from callreel.console.app import create_console
 from callreel.delivery.address import AddressPolicy
 from callreel.delivery.sender import Sender
@@ -308,6 +308,9 @@ class Control:
 
     def _worker_event(self, event: WorkerEvent) -> None:
         """What the workers report unasked."""
+        if media_heard(event) is not None:
+            # It is for whoever steers the call. Not logged: keys may be a secret.
+            return
         about = event.recording_id or event.call_id or f"worker {event.worker}"
         quiet = event.kind in (WorkerEventKind.LATCHED, WorkerEventKind.WORKER_BACK)
         log.log(
