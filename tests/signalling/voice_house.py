@@ -42,8 +42,7 @@ class Media(ScriptedMedia):
         super().__init__(clock)
         self.streams: dict[str, Stream] = {}
         """The last of each open call."""
-        self.attended: set[str] = set()
-        """Calls whose media ends here now."""
+        self._attending: set[str] = set()
         self._ports = iter(range(20000, 30000, 2))
         self._at: dict[str, MediaAddress] = {}
 
@@ -63,15 +62,12 @@ class Media(ScriptedMedia):
     async def close(self, call_id: str) -> None:
         await super().close(call_id)
         self.streams.pop(call_id, None)
-        self.attended.discard(call_id)
+        self._attending.discard(call_id)
 
-    async def bridge(self, call_id: str, other_call_id: str) -> None:
-        await super().bridge(call_id, other_call_id)
-        self.attended -= {call_id, other_call_id}
-
-    async def unbridge(self, call_id: str) -> None:
-        self.attended |= {call_id, self.bridged[call_id]} if call_id in self.bridged else set()
-        await super().unbridge(call_id)
+    @property
+    def attended(self) -> set[str]:
+        """Calls whose media ends here now."""
+        return self._attending - set(self.bridged)
 
     def sockets(self, call_id: str) -> MediaAddress:
         """Where a call is received."""
@@ -81,7 +77,7 @@ class Media(ScriptedMedia):
         self._step("attend", call_id)
         if call_id not in self.streams or not self.streams[call_id].codecs:
             raise MachineError("there is nothing to attend")
-        self.attended.add(call_id)
+        self._attending.add(call_id)
 
     async def play(self, call_id: str, play_id: str, sounds: Sequence[Sound]) -> None:
         raise NotImplementedError
