@@ -4,6 +4,8 @@ and the media workers do as they are told."""
 from __future__ import annotations
 
 import asyncio
+import functools
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -40,8 +42,7 @@ class Media(ScriptedMedia):
         super().__init__(clock)
         self.streams: dict[str, Stream] = {}
         """The last of each open call."""
-        self.attended: set[str] = set()
-        """Calls whose media ends here now."""
+        self._attending: set[str] = set()
         self._ports = iter(range(20000, 30000, 2))
         self._at: dict[str, MediaAddress] = {}
 
@@ -61,15 +62,12 @@ class Media(ScriptedMedia):
     async def close(self, call_id: str) -> None:
         await super().close(call_id)
         self.streams.pop(call_id, None)
-        self.attended.discard(call_id)
+        self._attending.discard(call_id)
 
-    async def bridge(self, call_id: str, other_call_id: str) -> None:
-        await super().bridge(call_id, other_call_id)
-        self.attended -= {call_id, other_call_id}
-
-    async def unbridge(self, call_id: str) -> None:
-        self.attended |= {call_id, self.bridged[call_id]} if call_id in self.bridged else set()
-        await super().unbridge(call_id)
+    @property
+    def attended(self) -> set[str]:
+        """Calls whose media ends here now."""
+        return self._attending - set(self.bridged)
 
     def sockets(self, call_id: str) -> MediaAddress:
         """Where a call is received."""
@@ -79,7 +77,7 @@ class Media(ScriptedMedia):
         self._step("attend", call_id)
         if call_id not in self.streams or not self.streams[call_id].codecs:
             raise MachineError("there is nothing to attend")
-        self.attended.add(call_id)
+        self._attending.add(call_id)
 
     async def play(self, call_id: str, play_id: str, sounds: Sequence[Sound]) -> None:
         raise NotImplementedError
@@ -204,11 +202,20 @@ async def wire(house: VoiceHouse, settings: Settings) -> Telephony:
     return telephony
 
 
+@functools.cache
+def _fresh() -> bytes:
+    """A database that is empty: to make one takes longer than most tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "a.db"
+        Database(f"sqlite:///{file}", Seal(b"k" * 32)).migrate()
+        return file.read_bytes()
+
+
 @asynccontextmanager
 async def open_voice_house(folder: Path, **settings: object) -> AsyncIterator[VoiceHouse]:
     """``settings`` as in the TOML file."""
+    (folder / "a.db").write_bytes(_fresh())
     database = Database(f"sqlite:///{folder / 'a.db'}", Seal(b"k" * 32))
-    database.migrate()
     clock = JumpClock()
     media = Media(clock)
     context = Context(

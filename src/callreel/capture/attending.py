@@ -199,20 +199,24 @@ class Attending:
             ear.listen(int(silence_ms), self._anchor.now().mono_ns, spoke=bool(spoke))
         call.attendant = attendant
 
-    def go_on(self, call: LiveCall) -> None:
-        """Attend a revived call again, its bridge being settled."""
+    def hear_again(self, call: LiveCall) -> None:
+        """Have a revived call heard, its bridge being settled."""
         voice = _voice_of(call)
-        if not call.is_attended or call.other is not None or voice is None:
-            return
-        live, form = voice
-        if call.attendant is None:
+        if call.is_attended and call.other is None and voice is not None and call.attendant:
+            live = voice[0]
+            self._relay.add(live)
+            live.attendant = call.attendant
+            self._relay.route(live)
+
+    def play_again(self, call: LiveCall) -> None:
+        """Play to a revived call, all of them being heard. What was being played is where it would
+        be by now."""
+        live, attendant = call.attended, call.attendant
+        if live is not None and attendant is not None:
+            self._convert(attendant, attendant.player.format)
+            self._players.add(live)
+        else:
             self.resume(call)
-            return
-        self._relay.add(live)
-        live.attendant = call.attendant
-        self._relay.route(live)
-        self._convert(call.attendant, form)
-        self._players.add(live)
 
     def _attended(self, call: LiveCall) -> tuple[LiveStream, Attendant]:
         live = call.attended

@@ -21,12 +21,12 @@ from callreel.wire.telephone_event import DigitReceiver
 SILENCE_DBFS = -45.0
 """A packet that is quieter (RMS) says nothing."""
 LOOK_TICKS = 5
-"""How often levels are looked at, in ticks."""
+"""How often the levels of a stream are looked at, in ticks."""
 _PLAIN = 0x80
 """First byte of an RTP packet that is nothing but header and payload."""
 _POWER = rms_of(SILENCE_DBFS) ** 2
 _MAX_PENDING = 512
-"""Packets between two looks, of which the levels count: ten times what a peer may send."""
+"""Packets that wait for the next look."""
 
 
 def _squares(samples: NDArray[np.int16]) -> NDArray[np.float64]:
@@ -105,8 +105,10 @@ class Ear:
         """One that matters, in the clear."""
         if packet[1] & 0x7F in self._event_types:
             self._press(packet)
-        elif self._silence_ns is not None and len(self._pending) < _MAX_PENDING:
+        elif self._silence_ns is not None:
             self._pending.append((arrival_ns, packet))
+            if len(self._pending) >= _MAX_PENDING:
+                self._weigh()
 
     def has_fallen_silent(self, now_ns: int) -> bool:
         """Whether the party has said nothing for so long. All that came must have been heard."""

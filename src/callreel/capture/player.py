@@ -128,7 +128,7 @@ class Player:
         self.ends = NEVER
         """The tick after the last of what is being played."""
         self._timestamp = timestamp
-        self._last = -1
+        self._last = -2
         self._second = form.payload_type
         self._clips: tuple[Clip, ...] = ()
         self._ends: list[int] = []

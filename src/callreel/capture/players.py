@@ -104,8 +104,7 @@ class Players:
             budget -= len(turn)
             if not self._left:
                 now_ns = time.monotonic_ns()
-                if self._pace.tick % LOOK_TICKS == 0:
-                    self._look(now_ns)
+                self._look(self._lives[self._pace.tick % LOOK_TICKS :: LOOK_TICKS], now_ns)
                 self._pace.done(now_ns)
         self._set()
 
@@ -151,14 +150,20 @@ class Players:
             self.moved.add(live)
         return protected
 
-    def _look(self, now_ns: int) -> None:
-        """Look who has fallen silent."""
-        for live in self._lives:
+    def _look(self, lives: list[LiveStream], now_ns: int) -> None:
+        """Look which of some have fallen silent."""
+        for live in lives:
             attendant = live.attendant
-            if attendant is None or not attendant.ear.has_fallen_silent(now_ns):
+            if attendant is None or attendant.ear.silence_ms is None:
                 continue
-            # We may have been away ourselves: what it said meanwhile waits in its socket.
-            self._relay.drain(live.rtp)
-            if attendant.ear.has_fallen_silent(now_ns):
-                self.silent.append((live, attendant.ear.spoke))
-                attendant.ear.listen(None, now_ns)
+            ear, had_spoken = attendant.ear, attendant.ear.spoke
+            silent = ear.has_fallen_silent(now_ns)
+            if silent:
+                # We may have been away ourselves: what it said meanwhile waits in its socket.
+                self._relay.drain(live.rtp)
+                silent = ear.has_fallen_silent(now_ns)
+            if silent:
+                self.silent.append((live, ear.spoke))
+                ear.listen(None, now_ns)
+            elif ear.spoke and not had_spoken:
+                self.moved.add(live)

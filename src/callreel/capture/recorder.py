@@ -544,10 +544,12 @@ class Recorder:
                 if live.across is not None:
                     self._relay.add(live)
                     self._relay.route(live)
-            self._attending.go_on(call)
+            self._attending.hear_again(call)
         for call, _ in self._revived.values():
             for live in call.streams.values():
                 self._listen_on(live)
+        for call, _ in self._revived.values():
+            self._attending.play_again(call)
         for call, _ in self._revived.values():
             self._recordings.go_on(call)
             self._schedule(call)

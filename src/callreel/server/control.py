@@ -22,7 +22,7 @@ import uvloop
 from callreel.api.app import ApiServices, create_app
 from callreel.base.errors import CallreelError, MachineError, UsageError
 from callreel.capture.client import WorkerPool
-from callreel.capture.protocol import WorkerEvent, WorkerEventKind
+from callreel.capture.protocol import WorkerEvent, WorkerEventKind, media_heard
 from callreel.console.app import create_console
 from callreel.delivery.address import AddressPolicy
 from callreel.delivery.documents import ProgramDocuments
@@ -333,7 +333,10 @@ class Control:
 
     def _worker_event(self, event: WorkerEvent) -> None:
         """What the workers report unasked."""
-        if self._voice is not None and self._voice.heard(event):
+        # What a call hears is for whoever steers it. Not logged: keys may be a secret.
+        if media_heard(event) is not None:
+            if self._voice is not None:
+                self._voice.heard(event)
             return
         about = event.recording_id or event.call_id or f"worker {event.worker}"
         quiet = event.kind in (WorkerEventKind.LATCHED, WorkerEventKind.WORKER_BACK)

@@ -24,7 +24,7 @@ def dialplan(settings: Settings, clients: Mapping[str, DigestClient]) -> Dialpla
         routes=Routes([_route(one) for one in settings.routes], users),
         trunks={one.name: _trunk(one, clients.get(one.name)) for one in settings.trunks},
         srtp={one.name: one.srtp for one in settings.users},
-        default_trunk=_default_trunk(settings),
+        default_trunk=default_trunk(settings),
         dial_uris=settings.dial_uris,
     )
 
@@ -60,8 +60,8 @@ def sources(settings: Settings, peers: Sequence[Peer], users: Sequence[User]) ->
     return found
 
 
-def _default_trunk(settings: Settings) -> str | None:
-    """Where numbers go that no route takes, as programs and documents call them."""
+def default_trunk(settings: Settings) -> str | None:
+    """The trunk for numbers that programs and documents call and no route takes, if any."""
     if settings.default_trunk is None and len(settings.trunks) == 1:
         return settings.trunks[0].name
     return settings.default_trunk or None

@@ -25,6 +25,8 @@ REREAD = (
     "refuse_silently",
     "srtp_over_clear",
     "max_calls",
+    "default_trunk",
+    "dial_uris",
     "webhook_private_addresses",
     "shutdown_seconds",
     "log_level",

@@ -115,6 +115,9 @@ class TrunkSettings(BaseModel):
     offered with SRTP. ``never``: none."""
     record: RecordPolicy = RecordPolicy.ON_DEMAND
     """What every call from it is recorded as."""
+    keepalive_seconds: float = Field(default=0.0, ge=0.0, le=3600.0)
+    """How often it is asked whether it is there (OPTIONS): one that does not answer is tried after
+    the others of a route. 0: never."""
 
     _networks = field_validator("addresses")(_are_networks)
 

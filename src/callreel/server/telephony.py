@@ -34,9 +34,11 @@ from callreel.signalling.registrar import Registrar
 from callreel.signalling.resolver import Resolver
 from callreel.signalling.security import KeyExchange
 from callreel.signalling.terminals import Terminals
+from callreel.signalling.trunk_probes import Probed, TrunkProbes
 from callreel.signalling.user_agent import UserAgent
 from callreel.signalling.users import User, UserDirectory
 from callreel.wire.sip.digest import Algorithm
+from callreel.wire.sip.values import URI
 
 
 class Telephony:
@@ -56,7 +58,10 @@ class Telephony:
         registrar: Registrar,
         logins: TrunkLogins,
         terminals: Terminals,
+        probes: TrunkProbes,
     ) -> None:
+        self.probes = probes
+        """Which trunks answer."""
         self.terminals = terminals
         """Calls that documents steer: the ``Telephone`` of the use cases, whose ``voice`` is to be
         set."""
@@ -80,12 +85,14 @@ class Telephony:
         """Register with trunks, and keep the registrar's table."""
         self._task = asyncio.create_task(self.registrar.run(), name="registrar")
         self.logins.start()
+        self.probes.start()
 
     async def close(self) -> None:
         """Take our registrations back, then close the sockets."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self.probes.close()
         await self.logins.close()
         await self.agent.close()
 
@@ -104,6 +111,9 @@ class Telephony:
         self._sources.clear()
         self._sources.update(sources(settings, configured, users))
         self.logins.configure(settings.trunks)
+        self.probes.configure(
+            [Probed(one.name, URI.parse(one.uri), one.keepalive_seconds) for one in settings.trunks]
+        )
         self._means.dialplan = dialplan(settings, self.logins.clients)
         self.door.passes_calls_on = bool(settings.routes or settings.users)
         self.door.takes_phones = bool(settings.users)
@@ -207,7 +217,9 @@ class Telephony:
             registrar=registrar,
             logins=TrunkLogins(agent, clock=clock, ids=ids),
             terminals=terminals,
+            probes=TrunkProbes(agent, clock=clock),
         )
+        means.is_down = telephony.probes.is_down
         await telephony.configure(settings)
         await registrar.load()
         return telephony

@@ -125,7 +125,10 @@ class FrontDoor:
                 raise Refused(405, "there are no phones here", [("Allow", others)])
             await self._registrar.handle(incoming)
         elif request.method == "OPTIONS":
-            if not self._gate.is_peer(incoming.flow.host):
+            # Phones ask as well, to keep a binding of their NAT alive.
+            if not self._gate.is_peer(incoming.flow.host) and not (
+                self.takes_phones and self._registrar.knows(incoming.flow)
+            ):
                 raise PeerError("not a peer", status=403)
             incoming.respond(200, headers=[("Accept", ACCEPT)])
         elif request.method != "INVITE":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,8 @@ class Means:
     """New identifiers."""
     keys: KeyExchange = field(default_factory=KeyExchange)
     """How keys of SRTP may travel."""
+    is_down: Callable[[str], bool] = lambda _: False
+    """Whether a trunk does not answer: it is then tried after others."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     """What runs in the background."""
     user_agent: UserAgent | None = None

@@ -66,6 +66,8 @@ class Ringing:
             if plan.at_once
             else [self._destinations(plan, number) for number in range(len(plan.targets))]
         )
+        is_down = self._means.is_down
+        groups.sort(key=lambda group: bool(group) and all(is_down(one.name) for one in group))
         if client is not None:
             groups = [[replace(one, client=client) for one in group] for group in groups]
         refusals: list[PeerError] = []

@@ -368,9 +368,9 @@ class Terminals:
             await self._keep(terminal)
 
     async def _hear(self, terminal: Terminal, other: Terminal | None) -> None:
-        """Attend a call, or have it hear another from the first word."""
+        """Attend a call; with ``other`` it hears that from the first word, and us once parted."""
+        await self._attend(terminal)
         if other is None:
-            await self._attend(terminal)
             return
         terminal.other, other.other = other, terminal
         await self._means.bridge(terminal.leg, other.leg)
