@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -311,6 +312,11 @@ def test_files_that_cannot_be_played(tmp_path: Path, monkeypatch: pytest.MonkeyP
         Prompts().clips([Prompt(tmp_path / "none")], form(PCMU))
     with pytest.raises(MachineError, match="cannot read"):
         Prompts().clips([Prompt(tmp_path)], form(PCMU))
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        if not path.exists():
+            os.mkfifo(path)
+        with pytest.raises(MachineError, match="not a file"):
+            Prompts().clips([Prompt(path)], form(PCMU))
     monkeypatch.setattr(prompts_module, "MAX_PROMPT_SAMPLES", 1000)
     path = tmp_path / "long"
     path.write_bytes(bytes(2002))

@@ -183,10 +183,12 @@ class Attending:
         if value is None or voice is None:
             return
         live, form = voice
-        ticks = max(0, self._players.tick - int(value["tick"]))
+        tick = self._players.tick
+        ticks = max(0, tick - int(value["tick"]))
         last = value["digit"]
         ear = Ear(live.stream.codecs, None if last is None else (int(last[0]), int(last[1])))
         attendant = Attendant(Player.from_json(form, value["player"], ticks=ticks), ear)
+        attendant.joined_tick = tick
         attendant.number = int(value["number"])
         attendant.done_id = str(value["done"])
         play_id, begins, sounds = value["play"]
@@ -214,7 +216,9 @@ class Attending:
         live, attendant = call.attended, call.attendant
         if live is not None and attendant is not None:
             self._convert(attendant, attendant.player.format)
+            revived_tick = attendant.joined_tick
             self._players.add(live)
+            attendant.player.miss(attendant.joined_tick - revived_tick)
         else:
             self.resume(call)
 

@@ -185,6 +185,10 @@ class Player:
         stamp = self._timestamp + stamped * self.format.encoding.frame_ticks
         return _HEAD.pack(_FIRST, second, sequence, stamp & 0xFFFFFFFF, self.ssrc) + payload
 
+    def miss(self, ticks: int) -> None:
+        """So many packets more should have been sent, and were not."""
+        self.sequence = (self.sequence + ticks) & 0xFFFF
+
     def _event(self, key: Key, number: int) -> bytes:
         pressed = min(number + 1, PRESSED_FRAMES) * self.format.encoding.frame_ticks
         return EventPayload(key.event, number >= PRESSED_FRAMES, pressed).serialize()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,8 +65,11 @@ class Prompts:
 
     def _prompt(self, path: Path, encoding: Encoding) -> Audio:
         try:
-            with path.open("rb") as file:
+            # Whatever is there, nobody waits for it to say something.
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
                 about = os.fstat(file.fileno())
+                if not stat.S_ISREG(about.st_mode):
+                    raise OSError(errno.EINVAL, "not a file")
                 key = (path, about.st_mtime_ns, about.st_size, encoding.name)
                 known = self._known.get(key)
                 if known is not None:
@@ -74,7 +79,9 @@ class Prompts:
                     raise UsageError(f"{path} is longer than {MAX_PROMPT_SAMPLES // PLAYED_HZ} s")
                 pieces = []
                 # In pieces: between them, whoever waits for the interpreter gets it.
-                while piece := file.read(2 * _PIECE_SAMPLES):
+                left = about.st_size
+                while piece := file.read(min(left, 2 * _PIECE_SAMPLES)):
+                    left -= len(piece)
                     samples = np.frombuffer(piece[: len(piece) // 2 * 2], "<i2").astype(np.int16)
                     pieces.append(encoding.encode(whole_frames(samples)))
         except OSError as error:

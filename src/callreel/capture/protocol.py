@@ -39,11 +39,11 @@ MAX_STREAMS = 32
 MAX_CODECS = 64
 MAX_TEXT = 1024
 MAX_SOUNDS = 256
-MAX_PATH = 4095
 MAX_SILENCE_MS = 24 * 3600 * 1000
 MAX_TONE_MS = 60 * 1000
 _MAX_PLAY_ID = 128
 _ID = re.compile(r"[0-9a-f]{32}")
+_PATH = re.compile(r"/[^\0\ud800-\udfff]{0,4094}")
 _KEYS = re.compile(r"[0-9*#A-Dw]{0,256}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -313,7 +313,7 @@ def sounds_from_json(value: object) -> tuple[Sound, ...]:
 
 def _sound(value: object) -> Sound:
     match value:
-        case ["prompt", str(path)] if len(path) <= MAX_PATH and path.startswith("/"):
+        case ["prompt", str(path)] if _PATH.fullmatch(path):
             return Prompt(Path(path))
         case ["silence", int(ms)] if 0 <= ms <= MAX_SILENCE_MS:
             return Silence(ms)
