@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from callreel.calls.model import Call, CallCallback, CallDirection, CallEvent, CallStatus
 from callreel.calls.states import is_ended
+from callreel.calls.story import StoryLine
 from callreel.service.call_callbacks import owe
 from callreel.service.calls import NewCall
 from callreel.service.context import Context
-from callreel.store import call_callbacks, calls, steerings
+from callreel.store import call_callbacks, call_events, calls, steerings
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +81,17 @@ class Rows:
         async with self._context.database.read() as connection:
             return await calls.get(connection, call_id)
 
-    async def keep(self, call_id: str, state: Mapping[str, Any]) -> None:
-        """What a successor needs to go on with a call. Nothing once the call is over."""
+    async def keep(
+        self, call_id: str, state: Mapping[str, Any] | None, story: Sequence[StoryLine] = ()
+    ) -> None:
+        """What a successor needs to go on with a call, and what happened since it was kept last:
+        one transaction. No state is kept once the call is over.
+        """
         database = self._context.database
         async with database.begin() as connection:
-            call = await calls.get(connection, call_id)
+            for line in story:
+                await call_events.add(connection, call_id, line)
+            call = None if state is None else await calls.get(connection, call_id)
             if call is not None and not is_ended(call.status):
                 await steerings.put(connection, database.seal, call_id, json.dumps(state))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from callreel.base.errors import CallreelError, MachineError
 from callreel.calls.model import Account, Call, CallStatus
-from callreel.calls.story import StoryKind
+from callreel.calls.story import StoryKind, StoryLine
 from callreel.calls.voice import Digits, DocumentUnavailable
 from callreel.cxml.actions import (
     Action,
@@ -69,6 +69,7 @@ class SteeredCall:
         self._fetching: asyncio.Task[None] | None = None
         self._hung_up = False
         self._pressed = asyncio.Event()
+        self._story: list[StoryLine] = []
         self.player = Player(means, account.id, call.id, self.tell)
         """What it hears."""
         self.parties = Parties(means, account, call, self.tell)
@@ -133,8 +134,10 @@ class SteeredCall:
         while (action := self._interpreter.next_action()) is not None:
             acted = True
             await self._do(action)
-        if acted and not self._interpreter.is_over:
-            await self._means.rows.keep(self._call_id, self.to_dict())
+        if acted:
+            over = self._interpreter.is_over
+            story, self._story = self._story, []
+            await self._means.rows.keep(self._call_id, None if over else self.to_dict(), story)
 
     async def _next(self) -> Event | None:
         """The next event; None once the interpreter's deadline has passed."""
@@ -180,7 +183,7 @@ class SteeredCall:
             case HangUpOther():
                 await self.parties.hang_up(action.target_id)
             case Note():
-                await self._note(action)
+                self._note(action)
             case EndCall():
                 await self._end(action.reason)
 
@@ -238,7 +241,7 @@ class SteeredCall:
         with contextlib.suppress(Exception):
             await means.rows.forget(self._call_id)
 
-    async def _note(self, note: Note) -> None:
+    def _note(self, note: Note) -> None:
         kind = StoryKind.ERROR if note.severity is Severity.ERROR else StoryKind.VERB
         details: dict[str, str | int | None] = {
             name: value
@@ -247,4 +250,5 @@ class SteeredCall:
         }
         if note.severity is Severity.WARNING:
             details["severity"] = note.severity.value
-        await self._means.calls.note(self._call_id, kind, note.message, details)
+        now = self._means.context.clock.now()
+        self._story.append(StoryLine(now, kind, note.message, details))
