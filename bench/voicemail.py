@@ -56,7 +56,7 @@ EDGE_S = 0.06
 """How much a message's length may be off: a window of the ear at either end."""
 SET_UP_AT_ONCE = 16
 FINISH_S = 120.0
-POLL_S = 0.2
+POLL_S = 1.0
 FRAME_S = 0.02
 PACKET_BYTES = 172
 PAGE = 1000

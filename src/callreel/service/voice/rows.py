@@ -89,8 +89,7 @@ class Rows:
         """
         database = self._context.database
         async with database.begin() as connection:
-            for line in story:
-                await call_events.add(connection, call_id, line)
+            await call_events.add(connection, call_id, *story)
             call = None if state is None else await calls.get(connection, call_id)
             if call is not None and not is_ended(call.status):
                 await steerings.put(connection, database.seal, call_id, json.dumps(state))
