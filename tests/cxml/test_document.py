@@ -103,7 +103,7 @@ def one(body: str, warnings: int = 0) -> Verb:
             Record(
                 HERE,
                 Follow(None, POST),
-                RecordingRequest(trim=Trim.TRIM_SILENCE),
+                RecordingRequest(track=RecordingTrack.INBOUND, trim=Trim.TRIM_SILENCE),
                 3600,
                 5,
                 "1234567890*#",
@@ -119,6 +119,7 @@ def one(body: str, warnings: int = 0) -> Verb:
                 HERE,
                 Follow("https://app.example/r", GET),
                 RecordingRequest(
+                    track=RecordingTrack.INBOUND,
                     trim=Trim.DO_NOT_TRIM,
                     callback=Callback("https://app.example/cb", GET, frozenset(CallbackEvent)),
                 ),
@@ -130,7 +131,11 @@ def one(body: str, warnings: int = 0) -> Verb:
         ),
         (
             '<Record maxLength="0"/>',
-            Record(HERE, Follow(None, POST), RecordingRequest(trim=Trim.TRIM_SILENCE)),
+            Record(
+                HERE,
+                Follow(None, POST),
+                RecordingRequest(track=RecordingTrack.INBOUND, trim=Trim.TRIM_SILENCE),
+            ),
         ),
         ("<Dial>+1 (415) 123-45.67</Dial>", Dial(HERE, (Number("+14151234567"),))),
         ("<Dial>sip:a-b@c.example</Dial>", Dial(HERE, (Sip("sip:a-b@c.example"),))),

@@ -238,7 +238,10 @@ class _Reader:
         record = verbs.Record(
             _place(element),
             follow=attributes.follow(),
-            request=RecordingRequest(trim=trim, callback=attributes.recording_callback()),
+            # A message is what the party says; what is played meanwhile is no part of it.
+            request=RecordingRequest(
+                track=RecordingTrack.INBOUND, trim=trim, callback=attributes.recording_callback()
+            ),
             max_length_s=length,
             timeout_s=attributes.whole("timeout", 5),
             finish_on_key=attributes.finish_on_key("1234567890*#"),
