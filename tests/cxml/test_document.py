@@ -103,7 +103,7 @@ def one(body: str, warnings: int = 0) -> Verb:
             Record(
                 HERE,
                 Follow(None, POST),
-                RecordingRequest(trim=Trim.TRIM_SILENCE),
+                RecordingRequest(track=RecordingTrack.INBOUND, trim=Trim.TRIM_SILENCE),
                 3600,
                 5,
                 "1234567890*#",
@@ -119,6 +119,7 @@ def one(body: str, warnings: int = 0) -> Verb:
                 HERE,
                 Follow("https://app.example/r", GET),
                 RecordingRequest(
+                    track=RecordingTrack.INBOUND,
                     trim=Trim.DO_NOT_TRIM,
                     callback=Callback("https://app.example/cb", GET, frozenset(CallbackEvent)),
                 ),
@@ -130,7 +131,11 @@ def one(body: str, warnings: int = 0) -> Verb:
         ),
         (
             '<Record maxLength="0"/>',
-            Record(HERE, Follow(None, POST), RecordingRequest(trim=Trim.TRIM_SILENCE)),
+            Record(
+                HERE,
+                Follow(None, POST),
+                RecordingRequest(track=RecordingTrack.INBOUND, trim=Trim.TRIM_SILENCE),
+            ),
         ),
         ("<Dial>+1 (415) 123-45.67</Dial>", Dial(HERE, (Number("+14151234567"),))),
         ("<Dial>sip:a-b@c.example</Dial>", Dial(HERE, (Sip("sip:a-b@c.example"),))),
@@ -296,6 +301,13 @@ def test_dial_recording_options() -> None:
         ('<Reject reason="BUSY"/>', "<Reject/>"),
         ('<Hangup now="true"/>', "<Hangup/>"),
         ("<Hangup><Say>a</Say></Hangup>", "<Hangup/>"),
+        ("<Reject><Say>a</Say></Reject>", "<Reject/>"),
+        ("<Redirect>/a<Say>a</Say></Redirect>", "<Redirect>/a</Redirect>"),
+        ("<Pause><Say>a</Say></Pause>", "<Pause/>"),
+        ("<Record><Say>a</Say></Record>", "<Record/>"),
+        ("<Play>/a<Say>a</Say></Play>", "<Play>/a</Play>"),
+        ("<Dial><Number>1<b/></Number></Dial>", "<Dial><Number>1</Number></Dial>"),
+        ("<Dial><Sip>sip:a@b<b/></Sip></Dial>", "<Dial><Sip>sip:a@b</Sip></Dial>"),
         (
             '<Start><Recording channels="stereo"/></Start>',
             "<Start><Recording/></Start>",
@@ -326,6 +338,14 @@ def test_events_that_nobody_knows_are_left_out() -> None:
     assert record.request.callback.method is CallbackMethod.POST
 
 
+def test_no_event_that_anybody_knows_is_the_usual_one() -> None:
+    found = document('<Record recordingStatusCallback="/c" recordingStatusCallbackEvent="x"/>')
+    (record,) = found.verbs
+    assert isinstance(record, Record)
+    assert record.request.callback == Callback("https://app.example/c")
+    assert "taken as 'completed'" in found.warnings[0].message
+
+
 def test_there_is_nobody_to_call() -> None:
     dial = one("<Dial/>", 1)
     assert isinstance(dial, Dial)
@@ -340,10 +360,12 @@ def test_ten_are_called_at_once() -> None:
 
 def test_speech_markup_is_spoken_plain() -> None:
     say = one(
-        '<Say>Hi<break time="1s"/>there<sub alias="for example">e.g.</sub><p>you</p></Say>', 1
+        '<Say>Hi<break time="1s"/>there<sub alias="for example">e.g.</sub>'
+        "<p>you</p><sub>two</sub></Say>",
+        1,
     )
     assert isinstance(say, Say)
-    assert say.text == "Hi there for example you"
+    assert say.text == "Hi there for example you two"
 
 
 def test_too_much_text_is_cut() -> None:

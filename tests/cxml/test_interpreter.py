@@ -65,6 +65,14 @@ def test_a_document_that_is_given_needs_no_program() -> None:
     assert call.played([play]) == [EndCall("the document is at its end")]
 
 
+def test_a_given_document_is_text_whatever_it_says_of_its_bytes() -> None:
+    call = PaperCall()
+    text = "<?xml version='1.0' encoding='ISO-8859-1'?><Response><Say>Grüße</Say></Response>"
+    (play,) = call.receive(Instructed(document=text))
+    assert play == Play("play-1", (Speech("Grüße", "", ""),))
+    assert call.restart() == [Play("play-2", (Speech("Grüße", "", ""),))]
+
+
 def test_an_empty_document_ends_the_call() -> None:
     assert PaperCall("").actions == [EndCall("the document is at its end")]
 
@@ -491,6 +499,12 @@ def test_hanging_up_before_the_recording_runs() -> None:
     assert isinstance(call.receive(RecordingFailed(start.key, "gone"))[0], EndCall)
 
 
+def test_the_story_tells_who_hung_up() -> None:
+    call = PaperCall("<Pause/>")
+    call.receive(HungUp("the session timer expired"))
+    assert call.notes[-1].message == "the session timer expired"
+
+
 def test_hanging_up_during_the_beep() -> None:
     call = PaperCall(record())
     assert call.receive(HungUp("bye")) == [StopPlaying(), EndCall("the party hung up")]
@@ -499,8 +513,10 @@ def test_hanging_up_during_the_beep() -> None:
 # Dial
 
 
-def dial(attributes: str = "", inside: str = "<Number>1</Number>", **options: bool) -> PaperCall:
-    return PaperCall(f"<Dial {attributes}>{inside}</Dial><Hangup/>", **options)
+def dial(
+    attributes: str = "", inside: str = "<Number>1</Number>", *, answered: bool = True
+) -> PaperCall:
+    return PaperCall(f"<Dial {attributes}>{inside}</Dial><Hangup/>", answered=answered)
 
 
 def ring(call: PaperCall) -> Ring:
@@ -598,8 +614,8 @@ def test_who_rings_for_ever_is_given_up() -> None:
     assert fields(fetch)["DialCallSid"] == "CA2"
 
 
-def connected(attributes: str = "", **options: bool) -> tuple[PaperCall, str]:
-    call = dial(attributes, **options)
+def connected(attributes: str = "", *, answered: bool = True) -> tuple[PaperCall, str]:
+    call = dial(attributes, answered=answered)
     target = ring(call).targets[0].target_id
     call.actions = call.receive(TargetAnswered(target, "CA2"))
     return call, target
@@ -726,6 +742,14 @@ def test_stop_by_name() -> None:
 def test_there_is_one_recording_of_a_document_at_a_time() -> None:
     call = PaperCall("<Start><Recording/></Start><Start><Recording/></Start><Pause/>")
     assert len(call.actions) == 1
+    assert call.codes(Severity.WARNING) == [None]
+
+
+def test_one_that_is_asked_to_stop_makes_room_for_the_next() -> None:
+    stop, start = "<Stop><Recording/></Stop>", "<Start><Recording/></Start>"
+    call = PaperCall(start + stop + start + stop + stop + "<Pause/>")
+    kinds = [StartRecording, StopRecording, StartRecording, StopRecording]
+    assert [type(action) for action in call.actions] == kinds
     assert call.codes(Severity.WARNING) == [None]
 
 
