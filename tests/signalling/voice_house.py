@@ -140,6 +140,10 @@ class VoiceHouse:
     """Where its SIP is, over UDP."""
 
     @property
+    def clock(self) -> JumpClock:
+        return cast(JumpClock, self.context.clock)
+
+    @property
     def phone(self) -> Terminals:
         return self.telephony.terminals
 
