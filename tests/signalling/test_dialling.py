@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.signalling.agents import Agents, listen, until
@@ -54,7 +55,7 @@ async def houses(tmp_path: Path) -> AsyncIterator[AsyncExitStack]:
 
 
 async def open_with(
-    houses: AsyncExitStack, folder: Path, trunks: Sequence[End], **settings: object
+    houses: AsyncExitStack, folder: Path, trunks: Sequence[End], **settings: Any
 ) -> VoiceHouse:
     """A house with trunks ``t0``, ``t1``…"""
     tables = [{"name": f"t{number}", "uri": one.uri} for number, one in enumerate(trunks)]

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.signalling.agents import Agents, listen, until
+from tests.signalling.agents import Agents, RawPeer, listen, until
 from tests.signalling.voice_house import VoiceHouse, open_voice_house
 from tests.signalling.voice_phones import Phone, call, description, dial, offered, refusing_with
 
@@ -328,7 +328,9 @@ async def test_one_that_hangs_up_leaves_the_other(
     first, second, dialog, _ = await two_connected(house, phone, answer_first=True)
     await agent.request_in_dialog(handler.dialogs[0], "BYE")
     await until(lambda: house.voice.ends == [(second, Ending.PARTY)])
+    assert ("unbridge", second) in house.media.log
     assert house.media.attended == {first}
+    assert house.phone.live() == {first: None}
     assert (await house.row(first)).status is CallStatus.IN_PROGRESS
     assert (await agent.request_in_dialog(dialog, "OPTIONS")).code == 200
 
@@ -500,3 +502,109 @@ async def test_who_is_dialled_may_speak_whoever_it_is(
         assert (await house.ended(call_id)).status is CallStatus.COMPLETED
         request = agent.new_request("OPTIONS", house.uri("100"), from_uri="sip:eve@127.0.0.1")
         assert (await agent.request(request, house.flow)).code == 403
+
+
+# What goes wrong
+
+
+async def test_without_an_ack_the_call_ends(house: VoiceHouse) -> None:
+    house.voice.numbers.add("100")
+    async with RawPeer(house.flow) as peer:
+        invite = peer.wire(
+            "INVITE", extra="Content-Type: application/sdp\r\n", body=description()
+        ).replace(b"INVITE sip:srs@", b"INVITE sip:100@")
+        await peer.send(invite)
+        call_id = await offered(house)
+        await house.phone.answer(call_id)
+        house.clock.ahead = 40
+        row = await house.ended(call_id)
+        assert (row.status, row.end_reason) == (CallStatus.FAILED, "no ACK for our 200")
+        await until(lambda: house.voice.ends == [(call_id, Ending.PARTY)])
+
+
+async def test_a_cancel_that_crosses_the_answer(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    house.voice.numbers.add("100")
+    calling = await call(house, phone[1])
+    call_id = await offered(house)
+    held = asyncio.Event()
+    attend = house.media.attend
+
+    async def slowly(call_id: str) -> None:
+        await held.wait()
+        await attend(call_id)
+
+    house.media.attend = slowly  # type: ignore[method-assign]
+    answering = asyncio.create_task(house.phone.answer(call_id))
+    await until(lambda: ("update", call_id) in house.media.log)
+    calling.cancel()
+    await until(lambda: len(house.phone) == 0)
+    held.set()
+    with pytest.raises(NotConnected):
+        await answering
+    assert (await house.ended(call_id)).status is CallStatus.CANCELED
+    await until(lambda: house.voice.ends == [(call_id, Ending.PARTY)])
+    assert not house.media.streams
+
+
+@pytest.mark.parametrize("step", ["open", "update", "attend"])
+async def test_where_the_media_workers_cannot_a_dialled_call_fails(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow], step: str
+) -> None:
+    handler, _, flow = phone
+    house.media.fail.add(step)
+    with pytest.raises(NotConnected) as caught:
+        await dial(house, flow)
+    assert caught.value.status is CallStatus.FAILED
+    await until(lambda: len(handler.heard("BYE")) == (step != "open"))
+    assert not house.media.streams
+    (row,) = await house.calls_ever()
+    assert row.status is CallStatus.FAILED
+
+
+@pytest.mark.parametrize("step", ["update", "attend"])
+async def test_where_the_media_workers_cannot_an_answer_is_a_refusal(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow], step: str
+) -> None:
+    house.voice.numbers.add("100")
+    calling = await call(house, phone[1])
+    call_id = await offered(house)
+    house.media.fail.add(step)
+    with pytest.raises(NotConnected):
+        await house.phone.answer(call_id)
+    with pytest.raises(RequestRefused) as caught:
+        await calling
+    assert caught.value.status == 503
+    assert (await house.row(call_id)).status is CallStatus.FAILED
+    assert house.voice.ends == [(call_id, Ending.OURS)]
+
+
+async def test_a_call_whose_row_is_over_is_not_taken(
+    house: VoiceHouse, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    handler, _, flow = phone
+
+    async def late(incoming: IncomingRequest) -> None:
+        (row,) = await house.calls_ever()
+        await house.calls.ended(row.id, CallStatus.CANCELED, reason="by the API")
+        await handler.answers(incoming)
+
+    handler.on_invite = late
+    with pytest.raises(NotConnected):
+        await dial(house, flow)
+    await until(lambda: len(handler.heard("BYE")) == 1)
+    assert len(house.phone) == 0
+
+
+async def test_a_recording_by_policy_begins_with_the_answer(
+    tmp_path: Path, phone: tuple[Phone, UserAgent, Flow]
+) -> None:
+    async with open_voice_house(tmp_path, loopback_record="dual") as house:
+        house.voice.numbers.add("100")
+        calling = await call(house, phone[1])
+        call_id = await offered(house)
+        assert not house.media.live
+        await house.phone.answer(call_id)
+        assert list(house.media.live.values()) == [call_id]
+        await calling

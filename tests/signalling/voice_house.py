@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from tests.signalling.agents import JumpClock
 
@@ -18,6 +19,7 @@ from callreel.calls.media import MediaAddress, Stream
 from callreel.calls.model import Account, Call, CallDirection, CallStatus
 from callreel.calls.states import is_ended
 from callreel.calls.voice import Ending, MediaHeard, Sound
+from callreel.capture.client import WorkerPool
 from callreel.server.settings import Settings
 from callreel.server.telephony import Telephony
 from callreel.service.accounts import AccountService, Bootstrap
@@ -138,6 +140,10 @@ class VoiceHouse:
     """Where its SIP is, over UDP."""
 
     @property
+    def clock(self) -> JumpClock:
+        return cast(JumpClock, self.context.clock)
+
+    @property
     def phone(self) -> Terminals:
         return self.telephony.terminals
 
@@ -212,12 +218,14 @@ def _fresh() -> bytes:
 
 
 @asynccontextmanager
-async def open_voice_house(folder: Path, **settings: object) -> AsyncIterator[VoiceHouse]:
-    """``settings`` as in the TOML file."""
+async def open_voice_house(
+    folder: Path, *, workers: WorkerPool | None = None, **settings: object
+) -> AsyncIterator[VoiceHouse]:
+    """``settings`` as in the TOML file; ``workers`` are real ones."""
     (folder / "a.db").write_bytes(_fresh())
     database = Database(f"sqlite:///{folder / 'a.db'}", Seal(b"k" * 32))
     clock = JumpClock()
-    media = Media(clock)
+    media = cast(Media, workers or Media(clock))
     context = Context(
         database=database,
         media=media,

@@ -369,11 +369,10 @@ class Terminals:
 
     async def _hear(self, terminal: Terminal, other: Terminal | None) -> None:
         """Attend a call; with ``other`` it hears that from the first word, and us once parted."""
+        if other is not None:  # first, so that not a packet of ours comes before
+            terminal.other, other.other = other, terminal
+            await self._means.bridge(terminal.leg, other.leg)
         await self._attend(terminal)
-        if other is None:
-            return
-        terminal.other, other.other = other, terminal
-        await self._means.bridge(terminal.leg, other.leg)
 
     async def _attend(self, terminal: Terminal) -> None:
         if self._voice_media is None:
