@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,10 @@ from callreel.calls.voice import SpeechError
 
 _CHUNK_BYTES = 65_536
 _MAX_COMPLAINT_BYTES = 2000
+_ENVIRONMENT = (
+    "PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV",
+)  # fmt: skip
+"""What a program may know of ours; there are secrets in the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ async def run(
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         )
     except OSError as error:
         raise SpeechError(f"{what} cannot be run: {error.strerror}") from None
