@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -224,6 +225,24 @@ async def test_the_total_is_that_of_all_tries(documents: ProgramDocuments) -> No
     async with raw_server(slow) as url, asyncio.timeout(10):
         error = await unavailable(documents, f"{url}#tt=400&rc=5&rp=all")
     assert "0." in str(error)
+
+
+async def test_another_try_has_the_time_that_is_left(documents: ProgramDocuments) -> None:
+    tries = []
+
+    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tries.append(1)
+        if len(tries) > 1:
+            await reader.read()
+        await asyncio.sleep(0.3)
+        writer.write(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    async with raw_server(late) as url:
+        error = await unavailable(documents, f"{url}#tt=2000&rc=5&rp=5xx")
+    assert len(tries) == 2
+    (allowed_s,) = re.findall(r"within ([0-9.]+) s", str(error))
+    assert float(allowed_s) <= 1.7
 
 
 async def test_a_document_without_end_is_read_no_further(documents: ProgramDocuments) -> None:

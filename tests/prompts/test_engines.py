@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import os
 import shutil
 import stat
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import numpy as np
 import pytest
+import uvloop
 
 from callreel.calls.voice import PROMPT_RATE_HZ, SpeechError
 from callreel.prompts.engine import MAX_TEXT_CHARACTERS
@@ -95,7 +100,7 @@ def a_program(folder: Path, name: str, body: str) -> Path:
     return path
 
 
-async def test_programs_that_misbehave_are_ended(tmp_path: Path) -> None:
+async def _misbehaving(tmp_path: Path) -> None:
     endless = a_program(
         tmp_path, "endless", "import sys\nwhile True: sys.stdout.buffer.write(b'x' * 9999)"
     )
@@ -110,6 +115,46 @@ async def test_programs_that_misbehave_are_ended(tmp_path: Path) -> None:
     assert len(done.complaint) <= 2000
     with pytest.raises(SpeechError, match="cannot be run"):
         await run([str(tmp_path)], timeout_s=30, max_bytes=100)
+
+
+def _is_alive(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        os.kill(pid, 0)
+        return "Z (" not in Path(f"/proc/{pid}/status").read_text()
+    return False
+
+
+async def _with_children(tmp_path: Path) -> None:
+    """A program that waits for one that it has started: both are gone once it is given up."""
+    told = tmp_path / "pid"
+    parent = a_program(
+        tmp_path,
+        "parent",
+        "import subprocess\nchild = subprocess.Popen(['sleep', '1000'])\n"
+        f"from pathlib import Path\nPath({str(told)!r}).write_text(str(child.pid))\nchild.wait()",
+    )
+    task = asyncio.create_task(run([str(parent)], timeout_s=60, max_bytes=100))
+    async with asyncio.timeout(30):
+        while not (told.exists() and told.read_text()):
+            await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with asyncio.timeout(30):
+        while _is_alive(int(told.read_text())):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("case", [_misbehaving, _with_children])
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_programs_that_misbehave_are_ended(
+    tmp_path: Path,
+    case: Callable[[Path], Coroutine[None, None, None]],
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """On the loop of the server, too, which closes pipes in its own way."""
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(case(tmp_path))
 
 
 async def test_an_espeak_that_fails_says_how(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import shutil
 import struct
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from callreel.prompts.engine import Spoken
 from callreel.prompts.espeak import Espeak
 from callreel.prompts.formats import AudioFormat
 from callreel.prompts.maker import PromptMaker
+from callreel.prompts.program import run
 from callreel.testing.webhooks import Answer, WebhookReceiver
 from tests.prompts.test_cache import HandClock
 
@@ -376,3 +379,40 @@ async def test_a_greeting_as_a_call_hears_it(studio: Studio) -> None:
     samples = np.frombuffer(path.read_bytes(), "<i2")
     assert 1.5 < len(samples) / PROMPT_RATE_HZ < 5
     assert np.abs(samples.astype(int)).max() > 3000
+
+
+# The process that decodes
+
+INTRUDER = """
+import resource, socket, sys
+from callreel.prompts import decoding
+
+def taken_over(kind, audio, samples):
+    for attempt in (lambda: open("/etc/passwd"), socket.socket):
+        try:
+            attempt()
+        except OSError as error:
+            samples.write(f"{error.errno} ".encode())
+    samples.write(str(resource.getrlimit(resource.RLIMIT_NPROC)).encode())
+
+decoding._load_all = lambda: None
+decoding._decode = taken_over
+sys.exit(decoding.main(sys.argv[1:]))
+"""
+
+
+async def test_what_takes_over_a_decoder_opens_nothing(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"x")
+    arguments = ["WAV", str(tmp_path / "in"), str(tmp_path / "out")]
+    done = await run([sys.executable, "-c", INTRUDER, *arguments], timeout_s=60, max_bytes=10_000)
+    assert (done.status, done.complaint) == (0, "")
+    no_more_files = str(errno.EMFILE)
+    assert (tmp_path / "out").read_text() == f"{no_more_files} {no_more_files} (0, 0)"
+
+
+async def test_a_program_is_told_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLREEL_BOOTSTRAP_AUTH_TOKEN", "a-secret-token")
+    code = "import os; print(sorted(os.environ))"
+    done = await run([sys.executable, "-c", code], timeout_s=60, max_bytes=10_000)
+    assert b"PATH" in done.output
+    assert b"CALLREEL" not in done.output

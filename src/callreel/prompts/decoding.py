@@ -1,20 +1,24 @@
 """The process that turns a file from who knows where into samples: ``python -m …decoding``.
 
 It is started for one file and ends with it. It holds itself to bounds before it looks at the file,
-so that what takes over a decoder has no memory, time or disk to speak of.
+so that what takes over a decoder has no memory, time or disk to speak of, and can open no file, no
+connection and no process.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import signal
 import sys
+import wave
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import av
+import numpy as np
 from av.container import InputContainer
 
 from callreel.calls.voice import PROMPT_RATE_HZ
@@ -40,9 +44,10 @@ class _RefusedError(Exception):
 def main(arguments: Sequence[str]) -> int:
     """``FORMAT SOURCE DESTINATION``; the exit status."""
     kind, source, destination = AudioFormat[arguments[0]], Path(arguments[1]), Path(arguments[2])
-    _hold_to_bounds()
+    _load_all()
     try:
         with source.open("rb") as audio, destination.open("wb") as samples:
+            _hold_to_bounds(files=1 + max(audio.fileno(), samples.fileno()))
             _decode(kind, audio, samples)
     except _RefusedError as reason:
         sys.stdout.write(str(reason))
@@ -53,7 +58,19 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _hold_to_bounds() -> None:
+def _load_all() -> None:
+    """Decode a file of our own: what is loaded when it is first needed cannot be loaded later."""
+    own = io.BytesIO()
+    with wave.open(own, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(2 * PROMPT_RATE_HZ)
+        file.writeframes(bytes(4 * PROMPT_RATE_HZ))
+    own.seek(0)
+    _decode(AudioFormat.WAV, own, io.BytesIO())
+
+
+def _hold_to_bounds(*, files: int) -> None:
     os.nice(_NICENESS)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error then, not a death
     for limit, value in (
@@ -61,6 +78,8 @@ def _hold_to_bounds() -> None:
         (resource.RLIMIT_CPU, MAX_CPU_S),
         (resource.RLIMIT_AS, _address_space_bytes() + MAX_MEMORY_BYTES),
         (resource.RLIMIT_FSIZE, MAX_SECONDS * PROMPT_RATE_HZ * 2),
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_NOFILE, files),
     ):
         _, hard = resource.getrlimit(limit)
         bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -83,7 +102,7 @@ def _decode(kind: AudioFormat, audio: BinaryIO, samples: BinaryIO) -> None:
             left -= piece.samples
             if left < 0:
                 raise _RefusedError(f"it is longer than {MAX_SECONDS // 60} minutes")
-            written += samples.write(piece.to_ndarray().astype("<i2").tobytes())
+            written += samples.write(piece.to_ndarray().astype(np.dtype("<i2")).tobytes())
 
     for frame in _frames(kind, audio):
         keep(frame)

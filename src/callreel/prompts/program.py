@@ -5,13 +5,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from callreel.calls.voice import SpeechError
 
 _CHUNK_BYTES = 65_536
 _MAX_COMPLAINT_BYTES = 2000
+_CLOSING_S = 5.0
+_ENVIRONMENT = (
+    "PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV",
+)  # fmt: skip
+"""What a program may know of ours; there are secrets in the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,8 @@ async def run(
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # so that what it has started can be ended with it
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         )
     except OSError as error:
         raise SpeechError(f"{what} cannot be run: {error.strerror}") from None
@@ -59,14 +69,26 @@ async def run(
     except TimeoutError:
         raise SpeechError(f"{what} did not end within {timeout_s:g} s") from None
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-        await process.wait()
-        for task in (complaints, feeding):
-            task.cancel()
-        await asyncio.gather(complaints, feeding, return_exceptions=True)
+        await _end(process, complaints, feeding)
     return Finished(status, output, complaint)
+
+
+async def _end(process: asyncio.subprocess.Process, *tasks: asyncio.Task[Any]) -> None:
+    """See that it is gone, with whatever it has started, and that its pipes are closed."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+    assert process.stdout is not None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSING_S):
+            # A pipe that is not read to its end is not closed.
+            while await process.stdout.read(_CHUNK_BYTES):
+                pass
+            await asyncio.wait(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:
@@ -74,8 +96,6 @@ async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:
         stream.write(data)
         await stream.drain()
     stream.close()
-    with contextlib.suppress(OSError):
-        await stream.wait_closed()
 
 
 async def _bounded(stream: asyncio.StreamReader, max_bytes: int) -> bytes | None:
