@@ -121,9 +121,9 @@ def test_a_prompt_is_heard_sample_by_sample(reception: Reception, tmp_path: Path
     sound, samples = prompt(tmp_path, 3 * FRAME + 7)
     reception.recorder.attend(CALL)
     reception.play(0.1)
-    reception.recorder.play(CALL, "one", [sound, Silence(50), Tone(1000, 40)])
+    reception.recorder.play(CALL, "one", [sound, Silence(50), Tone(1000, 40)], token="one")
     (played,) = reception.play_until(WorkerEventKind.PLAYED)
-    assert (played.call_id, played.data) == (CALL, {"play_id": "one"})
+    assert (played.call_id, played.data) == (CALL, {"play_id": "one", "token": "one"})
     reception.play(0.1)
     packets = reception.heard()
     assert_gapless(packets)
@@ -159,24 +159,24 @@ def test_what_is_new_cuts_off_what_was_before(reception: Reception, tmp_path: Pa
     recorder = reception.recorder
     recorder.attend(CALL)
     long, _ = prompt(tmp_path, 80_000)
-    recorder.play(CALL, "one", [long])
+    recorder.play(CALL, "one", [long], token="one")
     reception.play(0.1)
     assert loud(reception.heard())
     short, samples = prompt(tmp_path, 2 * FRAME, seed=2)
-    recorder.play(CALL, "two", [short])
+    recorder.play(CALL, "two", [short], token="two")
     reception.play_until(WorkerEventKind.PLAYED)
     packets = reception.heard()
     assert (
         b"".join(p.payload for p in packets if p.payload != QUIET)
         == g711.encode_ulaw(samples.astype(np.int16)).tobytes()
     )
-    recorder.play(CALL, "three", [long])
+    recorder.play(CALL, "three", [long], token="three")
     reception.play(0.1)
     recorder.stop_playing(CALL)
     reception.heard()
     reception.play(0.1)
     assert not loud(reception.heard())
-    recorder.play(CALL, "four", [])
+    recorder.play(CALL, "four", [], token="four")
     reception.play_until(WorkerEventKind.PLAYED, 2)
     assert [event.data["play_id"] for event in reception.told(WorkerEventKind.PLAYED)] == [
         "two",
@@ -188,14 +188,14 @@ def test_asked_twice_it_is_played_once(reception: Reception) -> None:
     recorder = reception.recorder
     recorder.attend(CALL)
     recorder.attend(CALL)
-    recorder.play(CALL, "one", [Tone(440, 200)])
+    recorder.play(CALL, "one", [Tone(440, 200)], token="one")
     reception.play(0.1)
-    recorder.play(CALL, "one", [Tone(440, 200)])
+    recorder.play(CALL, "one", [Tone(440, 200)], token="one")
     reception.play_until(WorkerEventKind.PLAYED)
     reception.play(0.1)
     assert len(loud(reception.heard())) == 10
     # It was not heard of, or the question would not come again.
-    recorder.play(CALL, "one", [Tone(440, 200)])
+    recorder.play(CALL, "one", [Tone(440, 200)], token="one")
     assert [e.data["play_id"] for e in reception.told(WorkerEventKind.PLAYED)] == ["one", "one"]
     reception.play(0.1)
     assert not loud(reception.heard())
@@ -204,20 +204,20 @@ def test_asked_twice_it_is_played_once(reception: Reception) -> None:
 def test_what_cannot_be_played_changes_nothing(reception: Reception, tmp_path: Path) -> None:
     recorder = reception.recorder
     recorder.attend(CALL)
-    recorder.play(CALL, "one", [Tone(440, 200)])
+    recorder.play(CALL, "one", [Tone(440, 200)], token="one")
     with pytest.raises(MachineError, match="cannot read"):
-        recorder.play(CALL, "two", [Prompt(tmp_path / "none")])
+        recorder.play(CALL, "two", [Prompt(tmp_path / "none")], token="two")
     noise = np.random.default_rng(1).bytes(40_000).hex()
     many = [Prompt(tmp_path / noise[at : at + 200]) for at in range(0, len(noise), 200)]
     with pytest.raises(CapacityError):
-        recorder.play(CALL, "three", many)
+        recorder.play(CALL, "three", many, token="three")
     (played,) = reception.play_until(WorkerEventKind.PLAYED)
-    assert played.data == {"play_id": "one"}
+    assert played.data == {"play_id": "one", "token": "one"}
 
 
 def test_keys_are_pressed(reception: Reception) -> None:
     reception.recorder.attend(CALL)
-    reception.recorder.play(CALL, "one", [Digits("17")])
+    reception.recorder.play(CALL, "one", [Digits("17")], token="one")
     reception.play_until(WorkerEventKind.PLAYED)
     events = [packet for packet in reception.heard() if packet.payload_type == 101]
     assert len(events) == 16
@@ -288,7 +288,7 @@ def test_where_it_is_sent(tmp_path: Path) -> None:
         unknown = replace(signalled.stream(), remote_port=0)
         port = bench.recorder.open(CALL, [unknown])[0]
         bench.recorder.attend(CALL)
-        bench.recorder.play(CALL, "one", [Tone(440, 100)])
+        bench.recorder.play(CALL, "one", [Tone(440, 100)], token="one")
         # Nobody hears it, and yet it comes to its end.
         bench.play_until(WorkerEventKind.PLAYED)
         assert bench.recorder.state(0).played == 0
@@ -310,7 +310,7 @@ def test_where_it_is_sent(tmp_path: Path) -> None:
 def test_on_hold_nothing_is_sent_and_time_goes_on(reception: Reception) -> None:
     recorder = reception.recorder
     recorder.attend(CALL)
-    recorder.play(CALL, "one", [Tone(440, 300)])
+    recorder.play(CALL, "one", [Tone(440, 300)], token="one")
     reception.play(0.1)
     recorder.update(CALL, [replace(reception.stream(), receiving=False)])
     before = reception.heard()
@@ -335,7 +335,7 @@ def test_another_codec_in_the_middle(reception: Reception, tmp_path: Path) -> No
     recorder = reception.recorder
     recorder.attend(CALL)
     sound, samples = prompt(tmp_path, 15 * FRAME)
-    recorder.play(CALL, "one", [sound])
+    recorder.play(CALL, "one", [sound], token="one")
     reception.play(0.1)
     recorder.update(CALL, [replace(reception.stream(), codecs=(PCMA,))])
     reception.play_until(WorkerEventKind.PLAYED)
@@ -358,11 +358,11 @@ def test_a_file_that_is_gone_when_the_codec_changes(reception: Reception, tmp_pa
     recorder = reception.recorder
     recorder.attend(CALL)
     sound, _ = prompt(tmp_path, 80_000)
-    recorder.play(CALL, "one", [sound])
+    recorder.play(CALL, "one", [sound], token="one")
     sound.path.unlink()
     recorder.update(CALL, [replace(reception.stream(), codecs=(PCMA,))])
     (played,) = reception.play_until(WorkerEventKind.PLAYED)
-    assert played.data == {"play_id": "one"}
+    assert played.data == {"play_id": "one", "token": "one"}
 
 
 def test_streams_that_come_and_go(reception: Reception) -> None:
@@ -370,7 +370,7 @@ def test_streams_that_come_and_go(reception: Reception) -> None:
     with Party(ssrc=0xB) as second:
         recorder.update(CALL, [reception.stream(), second.stream(1)])
         recorder.attend(CALL)
-        recorder.play(CALL, "one", [Tone(440, 60_000)])
+        recorder.play(CALL, "one", [Tone(440, 60_000)], token="one")
         reception.play(0.1)
         assert loud(reception.heard())
         assert second.received() == []
@@ -398,7 +398,7 @@ def test_let_go_while_it_is_bridged(reception: Reception) -> None:
     with Party(ssrc=0xB) as callee:
         port = recorder.open(OTHER, [callee.stream()])[0]
         recorder.attend(CALL)
-        recorder.play(CALL, "one", [Tone(440, 60_000)])
+        recorder.play(CALL, "one", [Tone(440, 60_000)], token="one")
         recorder.listen(CALL, 100)
         reception.play(0.05)
         before = reception.heard()
@@ -413,7 +413,7 @@ def test_let_go_while_it_is_bridged(reception: Reception) -> None:
         assert [packet.sequence for packet in reception.heard()] == says
         assert not reception.told(WorkerEventKind.DIGIT)
         with pytest.raises(MachineError, match="not attended"):
-            recorder.play(CALL, "two", [])
+            recorder.play(CALL, "two", [], token="two")
         with pytest.raises(MachineError, match="not attended"):
             recorder.listen(CALL, 100)
         recorder.listen(CALL, None)
@@ -466,7 +466,7 @@ def test_attended_again_when_the_other_one_is_gone(reception: Reception) -> None
 def test_a_call_that_is_closed_is_not_attended(reception: Reception) -> None:
     recorder = reception.recorder
     recorder.attend(CALL)
-    recorder.play(CALL, "one", [Tone(440, 60)])
+    recorder.play(CALL, "one", [Tone(440, 60)], token="one")
     recorder.close(CALL)
     reception.heard()
     reception.play(0.1)
@@ -486,7 +486,7 @@ def test_both_tracks_are_kept(reception: Reception, monkeypatch: pytest.MonkeyPa
     # A disk that takes no time: nothing is sent while it is waited for.
     monkeypatch.setattr(recorder._disk, "run", lambda work: work())
     recorder.attend(CALL)
-    recorder.play(CALL, "one", [Tone(440, 60_000)])
+    recorder.play(CALL, "one", [Tone(440, 60_000)], token="one")
     sent: dict[str, list[bytes]] = {}
     said: dict[str, list[int]] = {}
 
@@ -581,7 +581,7 @@ def test_ears_find_both_sides_in_their_places(tmp_path: Path) -> None:
         recorder.start(ONE, CALL, BOTH)
         mark("start")
         talk(0.3)
-        recorder.play(CALL, "one", [Tone(greeting, 400)])
+        recorder.play(CALL, "one", [Tone(greeting, 400)], token="one")
         mark("greeting")
         talk(0.8)
         recorder.bridge(CALL, OTHER)
@@ -590,7 +590,7 @@ def test_ears_find_both_sides_in_their_places(tmp_path: Path) -> None:
         recorder.unbridge(CALL)
         mark("parted")
         talk(0.3)
-        recorder.play(CALL, "two", [Tone(goodbye, 400)])
+        recorder.play(CALL, "two", [Tone(goodbye, 400)], token="two")
         mark("goodbye")
         talk(0.6)
         recorder.stop(ONE)
@@ -635,7 +635,7 @@ def test_srtp_both_ways_and_no_plaintext_on_the_disk(reception: Reception) -> No
     recorder.update(CALL, [secure])
     recorder.attend(CALL)
     recorder.start(ONE, CALL, BOTH)
-    recorder.play(CALL, "one", [Tone(440, 200)])
+    recorder.play(CALL, "one", [Tone(440, 200)], token="one")
     recorder.listen(CALL, 300)
     theirs, ours = Protector(key(1)), Unprotector(key(2))
     noise = bytes(range(160))
@@ -696,7 +696,7 @@ def test_a_successor_goes_on(reception: Reception, tmp_path: Path) -> None:
     recorder.attend(CALL)
     recorder.start(ONE, CALL, BOTH)
     sound, samples = prompt(tmp_path, 60 * FRAME)
-    recorder.play(CALL, "one", [sound])
+    recorder.play(CALL, "one", [sound], token="one")
     recorder.listen(CALL, 60_000)
     reception.press(1, 5000, 0)
     reception.play_until(WorkerEventKind.DIGIT)
@@ -737,14 +737,14 @@ def test_a_successor_goes_on(reception: Reception, tmp_path: Path) -> None:
 def test_what_ended_while_nobody_was_there_is_told(reception: Reception, tmp_path: Path) -> None:
     reception.recorder.attend(CALL)
     sound, _ = prompt(tmp_path, 5 * FRAME)
-    reception.recorder.play(CALL, "one", [sound])
+    reception.recorder.play(CALL, "one", [sound], token="one")
     sound.path.unlink()
     until_ns = time.monotonic_ns() + 150_000_000
     while time.monotonic_ns() < until_ns:
         time.sleep(0.01)
     reception.restart()
     (played,) = reception.play_until(WorkerEventKind.PLAYED)
-    assert played.data == {"play_id": "one"}
+    assert played.data == {"play_id": "one", "token": "one"}
     reception.restart()
     reception.play(0.1)
     assert len(reception.told(WorkerEventKind.PLAYED)) == 1
@@ -804,7 +804,7 @@ def test_many_are_played_to_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         bench.recorder.attend(f"{number:032x}")
         bench.step()
         # Asked in the middle of a tick, nothing of it is left out or said twice.
-        bench.recorder.play(f"{number:032x}", "one", [sound])
+        bench.recorder.play(f"{number:032x}", "one", [sound], token="one")
         bench.step()
     bench.play_until(WorkerEventKind.PLAYED, 10)
     bench.recorder.close(f"{3:032x}")
@@ -823,7 +823,7 @@ def test_what_the_kernel_does_not_take_ends_nothing(
     nobody = replace(reception.stream(), remote_host="255.255.255.255")
     reception.recorder.update(CALL, [nobody])
     reception.recorder.attend(CALL)
-    reception.recorder.play(CALL, "one", [Tone(440, 100)])
+    reception.recorder.play(CALL, "one", [Tone(440, 100)], token="one")
     reception.play_until(WorkerEventKind.PLAYED)
     state = reception.recorder.state(0)
     assert state.unsent >= 5
@@ -836,7 +836,7 @@ def test_no_codec_that_can_be_played(reception: Reception) -> None:
     with pytest.raises(MachineError, match="codec"):
         reception.recorder.attend(CALL)
     with pytest.raises(MachineError, match="not attended"):
-        reception.recorder.play(CALL, "one", [])
+        reception.recorder.play(CALL, "one", [], token="one")
     with pytest.raises(MachineError):
         reception.recorder.attend(OTHER)
     # Nothing is left of it.

@@ -103,21 +103,24 @@ class Attending:
             self._suit(call.attendant, *voice)
         self.resume(call)
 
-    def play(self, call: LiveCall, play_id: str, sounds: Sequence[Sound]) -> None:
-        """Play these from now on. Raises ``MachineError`` if it is not attended now, or for a file
-        that cannot be read; ``CapacityError`` for too many sounds."""
+    def play(self, call: LiveCall, play_id: str, sounds: Sequence[Sound], *, token: str) -> None:
+        """Play these from now on; asked again with the same token, it is not played again.
+
+        Raises ``MachineError`` if it is not attended now, or for a file that cannot be read;
+        ``CapacityError`` for too many sounds.
+        """
         live, attendant = self._attended(call)
-        if play_id == attendant.player.play_id:
-            return
-        if play_id == attendant.done_id:
-            # It was asked again by someone who did not hear the answer, nor this.
-            self._tell(WorkerEventKind.PLAYED, call, None, play_id=play_id)
+        if token == attendant.token:
+            if attendant.done_id:
+                # Whoever did not hear the answer has not heard this either.
+                self._tell(WorkerEventKind.PLAYED, call, None, play_id=play_id, token=token)
             return
         if not sounds_fit(sounds):
             raise CapacityError(f"{len(sounds)} sounds are too many to play at once")
         clips = self._clips(attendant.player.format, sounds)
         attendant.player.play(play_id, clips, self._players.next_tick(live))
         attendant.sounds = tuple(sounds)
+        attendant.token, attendant.done_id = token, ""
 
     def stop_playing(self, call: LiveCall) -> None:
         """Cut off what is being played."""
@@ -146,8 +149,8 @@ class Attending:
             changed[live.call] = None
         players = self._players
         while players.played:
-            live, play_id = players.played.pop(0)
-            self._tell(WorkerEventKind.PLAYED, live.call, None, play_id=play_id)
+            live, play_id, token = players.played.pop(0)
+            self._tell(WorkerEventKind.PLAYED, live.call, None, play_id=play_id, token=token)
             changed[live.call] = None
         while players.silent:
             live, spoke = players.silent.pop(0)
@@ -171,7 +174,7 @@ class Attending:
             "tick": self._players.tick if live is None else self._players.next_tick(live),
             "number": attendant.number,
             "play": [player.play_id, player.begins, sounds_to_json(attendant.sounds)],
-            "done": attendant.done_id,
+            "last": [attendant.token, attendant.done_id],
             "digit": ear.last_digit,
             "listen": [ear.silence_ms, ear.spoke],
         }
@@ -190,7 +193,7 @@ class Attending:
         attendant = Attendant(Player.from_json(form, value["player"], ticks=ticks), ear)
         attendant.joined_tick = tick
         attendant.number = int(value["number"])
-        attendant.done_id = str(value["done"])
+        attendant.token, attendant.done_id = map(str, value["last"])
         play_id, begins, sounds = value["play"]
         attendant.sounds = sounds_from_json(sounds)
         if play_id:

@@ -37,8 +37,8 @@ class Players:
         self._out = Sender()
         self._lives: list[LiveStream] = []
         self._left: list[LiveStream] = []
-        self.played: list[tuple[LiveStream, str]] = []
-        """Plays that are out to their end, of which nobody was told as yet."""
+        self.played: list[tuple[LiveStream, str, str]] = []
+        """Plays that are out to their end, id and token, of which nobody was told as yet."""
         self.silent: list[tuple[LiveStream, bool]] = []
         """Streams whose party has fallen silent, and whether it had spoken, likewise."""
         self.moved: set[LiveStream] = set()
@@ -137,7 +137,7 @@ class Players:
                         attendant.stamps_ns.append(stamp_ns)
                         attendant.pieces.append(packet)
             if tick + 1 >= player.ends:
-                self.played.append((live, player.play_id))
+                self.played.append((live, player.play_id, attendant.token))
                 attendant.done_id, attendant.sounds = player.play_id, ()
                 player.stop()
 

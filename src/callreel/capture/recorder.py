@@ -238,10 +238,11 @@ class Recorder:
         self._attending.attend(call)
         self._changed(call)
 
-    def play(self, call_id: str, play_id: str, sounds: Sequence[Sound]) -> None:
-        """Play these from now on; what was being played is cut off."""
+    def play(self, call_id: str, play_id: str, sounds: Sequence[Sound], *, token: str) -> None:
+        """Play these from now on; what was being played is cut off. ``token`` tells one that is
+        asked again from the next."""
         call = self._call(call_id)
-        self._attending.play(call, play_id, sounds)
+        self._attending.play(call, play_id, sounds, token=token)
         self._save(call)
 
     def stop_playing(self, call_id: str) -> None:

@@ -52,8 +52,10 @@ class Attendant:
     """Of what is sent, in journals; one for each time that it is attended."""
     sounds: tuple[Sound, ...] = ()
     """What is being played, as it was asked for."""
+    token: str = ""
+    """Of what is or was played last."""
     done_id: str = ""
-    """The last play that was out to its end."""
+    """Its id, if it is out to its end."""
     joined_tick: int = 0
     """The first tick that it is sent something at."""
     keepers: tuple[Keeping, ...] = ()
