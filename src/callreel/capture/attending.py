@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from callreel.base.errors import CallreelError, CapacityError, MachineError
+from callreel.calls.media import Stream
 from callreel.calls.voice import Sound
 from callreel.capture.anchor import Anchor
 from callreel.capture.changes import Changes
@@ -20,6 +21,9 @@ from callreel.capture.protocol import WorkerEventKind, sounds_from_json, sounds_
 from callreel.capture.relay import Relay
 from callreel.capture.streams import Attendant, LiveCall, LiveStream
 from callreel.capture.successor import sounds_fit
+
+Rewritten = tuple[Format, Sequence[Clip]]
+"""A format, and what is being played in it."""
 
 _log = logging.getLogger("callreel.capture")
 
@@ -94,12 +98,24 @@ class Attending:
         self._cut_off(call.attendant)
         call.attendant.ear.listen(None, 0)
 
-    def update(self, call: LiveCall) -> None:
+    def ready(self, call: LiveCall, streams: Iterable[Stream]) -> Rewritten | None:
+        """Before its streams become these: what is being played, as it is to be played then; None
+        if that stays as it is. Once they have changed, nothing may go out in the former format."""
+        voice = _playable(streams)
+        if call.attended is None or call.attendant is None or voice is None:
+            return None
+        if voice[1] == call.attendant.player.format:
+            return None
+        return self._rewritten(call.attendant, voice[1])
+
+    def update(self, call: LiveCall, rewritten: Rewritten | None) -> None:
         """There was new signalling for its streams."""
         voice, live = _voice_of(call), call.attended
         if live is not None and (voice is None or voice[0] is not live):
             self._changes.leave(live)
-        elif live is not None and voice is not None and call.attendant is not None:
+        if voice is not None and call.attendant is not None and rewritten is not None:
+            call.attendant.player.convert(*rewritten)
+        if voice is not None and call.attended is not None and call.attendant is not None:
             self._suit(call.attendant, *voice)
         self.resume(call)
 
@@ -132,9 +148,7 @@ class Attending:
         attended now."""
         if silence_ms is None and call.attended is None:
             return
-        live, attendant = self._attended(call)
-        # What was said until now is not what is asked about.
-        self._relay.drain(live.rtp)
+        _, attendant = self._attended(call)
         attendant.ear.listen(silence_ms, self._anchor.now().mono_ns)
 
     def report(self) -> None:
@@ -218,7 +232,7 @@ class Attending:
         be by now."""
         live, attendant = call.attended, call.attendant
         if live is not None and attendant is not None:
-            self._convert(attendant, attendant.player.format)
+            attendant.player.convert(*self._rewritten(attendant, attendant.player.format))
             revived_tick = attendant.joined_tick
             self._players.add(live)
             attendant.player.miss(attendant.joined_tick - revived_tick)
@@ -235,16 +249,15 @@ class Attending:
         """Have it play and hear as the stream is now."""
         attendant.ear.learn(live.stream.codecs)
         if attendant.player.format != form:
-            self._convert(attendant, form)
+            attendant.player.convert(*self._rewritten(attendant, form))
 
-    def _convert(self, attendant: Attendant, form: Format) -> None:
-        clips: Sequence[Clip] = ()
+    def _rewritten(self, attendant: Attendant, form: Format) -> Rewritten:
         try:
-            clips = self._clips(form, attendant.sounds)
+            return form, self._clips(form, attendant.sounds)
         except CallreelError as error:
             # Whoever waits for its end must not wait for ever.
             _log.error("what is being played ends here: %s", error)
-        attendant.player.convert(form, clips)
+            return form, ()
 
     def _clips(self, form: Format, sounds: Sequence[Sound]) -> Sequence[Clip]:
         return self._disk.run(lambda: self._prompts.clips(sounds, form)) if sounds else ()
@@ -256,8 +269,13 @@ class Attending:
 
 def _voice_of(call: LiveCall) -> tuple[LiveStream, Format] | None:
     """The stream that is attended, and what it is played in: the first that can be."""
-    for number in sorted(call.streams):
-        form = format_for(call.streams[number].stream.codecs)
+    found = _playable(live.stream for live in call.streams.values())
+    return None if found is None else (call.streams[found[0]], found[1])
+
+
+def _playable(streams: Iterable[Stream]) -> tuple[int, Format] | None:
+    for stream in sorted(streams, key=lambda stream: stream.number):
+        form = format_for(stream.codecs)
         if form is not None:
-            return call.streams[number], form
+            return stream.number, form
     return None

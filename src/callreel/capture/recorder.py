@@ -132,6 +132,7 @@ class Recorder:
         self._opener.check(streams)
         self._opener.check_room(streams=len(added), journals=0)
         # What can fail comes first: a call whose update is refused goes on as it was.
+        rewritten = self._attending.ready(call, streams)
         opened = self._opener.open(call, added)
         for number in [number for number in call.streams if number not in wanted]:
             live = call.streams[number]
@@ -147,7 +148,7 @@ class Recorder:
         if call.other is not None:
             self._pair(call, call.other)
             self._changed(call.other)
-        self._attending.update(call)
+        self._attending.update(call, rewritten)
         self._changed(call, sockets=True)
         return _ports_of(call)
 
