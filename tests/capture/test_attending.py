@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from callreel.calls.media import Codec, Srtp, Stream
 from callreel.calls.model import PauseBehavior, Track
 from callreel.calls.voice import Digits, Prompt, Silence, Tone
 from callreel.capture import players as players_module
+from callreel.capture.outgoing import Sender
 from callreel.capture.protocol import WorkerEventKind
 from callreel.journal.format import Block, Kind
 from callreel.journal.keys import JournalSeal
@@ -910,3 +912,34 @@ def test_no_codec_that_can_be_played(reception: Reception) -> None:
         reception.recorder.attend(OTHER)
     # Nothing is left of it.
     assert not reception.recorder.is_relaying
+
+
+def test_a_refusal_of_something_else_is_not_of_this(reception: Reception) -> None:
+    sender = Sender()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        with Party() as gone:
+            address = ("127.0.0.1", gone.port)
+        sock.connect(address)
+        # Each brings a refusal upon the socket, which the next one is told of.
+        for _ in range(5):
+            sender.send(sock, address, b"x")
+    assert (sender.sent, sender.unsent) == (5, 0)
+
+
+@pytest.mark.parametrize("host", ["::1", "127.0.0.1"])
+def test_over_ipv6(tmp_path: Path, host: str) -> None:
+    bench = Bench(tmp_path / "journals", free_ports(40, "::"), "::")
+    with Party(host) as party:
+        port = bench.recorder.open(CALL, [replace(party.stream(), codecs=(PCMU, EVENTS))])[0]
+        bench.recorder.attend(CALL)
+        bench.play(0.1)
+        assert party.received()
+        packet = RtpPacket(101, 0, 1, 0xA, EventPayload(4, False, 160).serialize())
+        party.send_bytes(packet.serialize(), port)
+        (told,) = bench.play_until(WorkerEventKind.DIGIT)
+        assert told.data == {"key": "4"}
+        party.received()
+        bench.play(0.1)
+        assert party.received()
+        bench.close()

@@ -15,6 +15,7 @@ from callreel.capture.hearing import LOOK_TICKS
 from callreel.capture.outgoing import Sender
 from callreel.capture.pace import FRAME_NS, Pace
 from callreel.capture.relay import Relay
+from callreel.capture.sockets import address_of
 from callreel.capture.streams import LiveStream
 from callreel.capture.timer import Timer
 
@@ -131,7 +132,9 @@ class Players:
                 if stream.srtp is not None:
                     packet = self._protected(live, packet)
                 if packet is not None:
-                    send(tap.fd, tap.to, packet)
+                    if attendant.to != tap.to:
+                        attendant.to, attendant.address = tap.to, address_of(tap.to)
+                    send(tap.sock, attendant.address, packet)
                     if attendant.keepers:
                         attendant.lengths.append(len(packet))
                         attendant.stamps_ns.append(stamp_ns)
