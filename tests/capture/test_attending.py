@@ -552,6 +552,36 @@ def test_both_tracks_are_kept(reception: Reception, monkeypatch: pytest.MonkeyPa
     assert not reception.told(WorkerEventKind.NO_MEDIA)
 
 
+def test_attended_in_the_middle_of_a_recording(reception: Reception) -> None:
+    recorder = reception.recorder
+    recorder.start(ONE, CALL, BOTH)
+    says = reception.party.send(reception.port, 3)
+    recorder.attend(CALL)
+    says += reception.party.send(reception.port, 3)
+    reception.play(0.1)
+    with Party(ssrc=0xB) as callee:
+        port = recorder.open(OTHER, [callee.stream()])[0]
+        recorder.bridge(CALL, OTHER)
+        ours = reception.party.received()
+        says += reception.party.send(reception.port, 3)
+        hears = callee.send(port, 3)
+        reception.relay()
+        recorder.unbridge(CALL)
+        says += reception.party.send(reception.port, 3)
+        reception.play(0.1)
+        recorder.stop(ONE)
+        after = [data for data in reception.party.received() if data[8:12] != b"\0\0\0\x0b"]
+    kept = kept_packets(reception.root, ONE)
+    assert reception.kept(ONE, 0) == says
+    assert kept[HEARD] == ours
+    assert reception.kept(ONE, HEARD + 2) == hears
+    assert kept[HEARD + 4] == after[: len(kept[HEARD + 4])]
+    # What was sent while the end was being written came too late for it.
+    assert len(kept[HEARD + 4]) >= len(after) - 3
+    closed = [one["number"] for one in journal_events(reception.root, ONE) if one.get("closed")]
+    assert closed == [HEARD, HEARD + 2]
+
+
 def test_a_call_never_waits_for_the_disk(
     reception: Reception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
