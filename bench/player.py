@@ -106,7 +106,9 @@ def run_worker(
             stream = Stream(0, Track.INBOUND, "127.0.0.1", party, codecs)
             worker.ask(Request(Op.OPEN, call_id=call_id, streams=(stream,)))
             worker.ask(Request(Op.ATTEND, call_id=call_id))
-            worker.ask(Request(Op.PLAY, call_id=call_id, play_id="1", sounds=(Prompt(prompt),)))
+            worker.ask(
+                Request(Op.PLAY, call_id=call_id, play_id="1", token="1", sounds=(Prompt(prompt),))
+            )
             if record:
                 tracks = (Track.OUTBOUND,)
                 worker.ask(Request(Op.START, call_id=call_id, recording_id=call_id, tracks=tracks))

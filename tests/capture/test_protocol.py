@@ -77,7 +77,7 @@ REQUESTS = [
     Request(Op.BRIDGE, call_id=ID, other_call_id="b" * 32),
     Request(Op.UNBRIDGE, call_id=ID),
     Request(Op.ATTEND, call_id=ID),
-    Request(Op.PLAY, call_id=ID, play_id="p-1", sounds=SOUNDS),
+    Request(Op.PLAY, call_id=ID, play_id="p-1", token="t-1", sounds=SOUNDS),
     Request(Op.STOP_PLAYING, call_id=ID),
     Request(Op.LISTEN, call_id=ID, silence_ms=5000),
     Request(Op.LISTEN, call_id=ID),
@@ -138,9 +138,11 @@ def test_answers_and_events() -> None:
 )
 def test_what_cannot_be_played(sound: object) -> None:
     with pytest.raises(PeerError, match="sounds"):
-        request_from_json({"op": "play", "call_id": ID, "play_id": "p", "sounds": [sound]})
+        request_from_json(
+            {"op": "play", "call_id": ID, "play_id": "p", "token": "t", "sounds": [sound]}
+        )
     with pytest.raises(PeerError, match="sounds"):
-        request_from_json({"op": "play", "call_id": ID, "play_id": "p"})
+        request_from_json({"op": "play", "call_id": ID, "play_id": "p", "token": "t"})
 
 
 def test_what_a_worker_heard() -> None:

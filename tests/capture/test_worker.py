@@ -19,7 +19,7 @@ import pytest
 from callreel.base.errors import CapacityError, MachineError, UsageError
 from callreel.calls.media import CaptureState, Codec, Stream
 from callreel.calls.model import PauseBehavior, Track
-from callreel.calls.voice import DigitHeard, FellSilent, Played, Prompt, Silence
+from callreel.calls.voice import DigitHeard, FellSilent, Played, Prompt, Silence, VoiceMedia
 from callreel.capture import client as client_module
 from callreel.capture.client import WorkerPool
 from callreel.capture.protocol import WorkerEvent, WorkerEventKind, media_heard
@@ -314,7 +314,8 @@ async def test_played_to_and_heard(workers: list[Process], tmp_path: Path) -> No
             stream = replace(party.stream(), codecs=codecs)
             port = (await pool.open(CALL, [stream]))[0].rtp_port
             assert await pool.attended() == {}
-            await pool.attend(CALL)
+            media: VoiceMedia = pool
+            await media.attend(CALL)
             assert await pool.attended() == {CALL: ""}
             assert len(await heard(party, 5)) >= 5
             with pytest.raises(MachineError, match="cannot read"):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from callreel.base.errors import CallreelError, CapacityError, MachineError
+from callreel.calls.media import Stream
 from callreel.calls.voice import Sound
 from callreel.capture.anchor import Anchor
 from callreel.capture.changes import Changes
@@ -20,6 +21,9 @@ from callreel.capture.protocol import WorkerEventKind, sounds_from_json, sounds_
 from callreel.capture.relay import Relay
 from callreel.capture.streams import Attendant, LiveCall, LiveStream
 from callreel.capture.successor import sounds_fit
+
+Rewritten = tuple[Format, Sequence[Clip]]
+"""A format, and what is being played in it."""
 
 _log = logging.getLogger("callreel.capture")
 
@@ -94,30 +98,45 @@ class Attending:
         self._cut_off(call.attendant)
         call.attendant.ear.listen(None, 0)
 
-    def update(self, call: LiveCall) -> None:
+    def ready(self, call: LiveCall, streams: Iterable[Stream]) -> Rewritten | None:
+        """Before its streams become these: what is being played, as it is to be played then; None
+        if that stays as it is. Once they have changed, nothing may go out in the former format."""
+        voice = _playable(streams)
+        if call.attended is None or call.attendant is None or voice is None:
+            return None
+        if voice[1] == call.attendant.player.format:
+            return None
+        return self._rewritten(call.attendant, voice[1])
+
+    def update(self, call: LiveCall, rewritten: Rewritten | None) -> None:
         """There was new signalling for its streams."""
         voice, live = _voice_of(call), call.attended
         if live is not None and (voice is None or voice[0] is not live):
             self._changes.leave(live)
-        elif live is not None and voice is not None and call.attendant is not None:
+        if voice is not None and call.attendant is not None and rewritten is not None:
+            call.attendant.player.convert(*rewritten)
+        if voice is not None and call.attended is not None and call.attendant is not None:
             self._suit(call.attendant, *voice)
         self.resume(call)
 
-    def play(self, call: LiveCall, play_id: str, sounds: Sequence[Sound]) -> None:
-        """Play these from now on. Raises ``MachineError`` if it is not attended now, or for a file
-        that cannot be read; ``CapacityError`` for too many sounds."""
+    def play(self, call: LiveCall, play_id: str, sounds: Sequence[Sound], *, token: str) -> None:
+        """Play these from now on; asked again with the same token, it is not played again.
+
+        Raises ``MachineError`` if it is not attended now, or for a file that cannot be read;
+        ``CapacityError`` for too many sounds.
+        """
         live, attendant = self._attended(call)
-        if play_id == attendant.player.play_id:
-            return
-        if play_id == attendant.done_id:
-            # It was asked again by someone who did not hear the answer, nor this.
-            self._tell(WorkerEventKind.PLAYED, call, None, play_id=play_id)
+        if token == attendant.token:
+            if attendant.done_id:
+                # Whoever did not hear the answer has not heard this either.
+                self._tell(WorkerEventKind.PLAYED, call, None, play_id=play_id, token=token)
             return
         if not sounds_fit(sounds):
             raise CapacityError(f"{len(sounds)} sounds are too many to play at once")
         clips = self._clips(attendant.player.format, sounds)
         attendant.player.play(play_id, clips, self._players.next_tick(live))
         attendant.sounds = tuple(sounds)
+        attendant.token, attendant.done_id = token, ""
 
     def stop_playing(self, call: LiveCall) -> None:
         """Cut off what is being played."""
@@ -129,9 +148,7 @@ class Attending:
         attended now."""
         if silence_ms is None and call.attended is None:
             return
-        live, attendant = self._attended(call)
-        # What was said until now is not what is asked about.
-        self._relay.drain(live.rtp)
+        _, attendant = self._attended(call)
         attendant.ear.listen(silence_ms, self._anchor.now().mono_ns)
 
     def report(self) -> None:
@@ -146,8 +163,8 @@ class Attending:
             changed[live.call] = None
         players = self._players
         while players.played:
-            live, play_id = players.played.pop(0)
-            self._tell(WorkerEventKind.PLAYED, live.call, None, play_id=play_id)
+            live, play_id, token = players.played.pop(0)
+            self._tell(WorkerEventKind.PLAYED, live.call, None, play_id=play_id, token=token)
             changed[live.call] = None
         while players.silent:
             live, spoke = players.silent.pop(0)
@@ -171,7 +188,7 @@ class Attending:
             "tick": self._players.tick if live is None else self._players.next_tick(live),
             "number": attendant.number,
             "play": [player.play_id, player.begins, sounds_to_json(attendant.sounds)],
-            "done": attendant.done_id,
+            "last": [attendant.token, attendant.done_id],
             "digit": ear.last_digit,
             "listen": [ear.silence_ms, ear.spoke],
         }
@@ -190,7 +207,7 @@ class Attending:
         attendant = Attendant(Player.from_json(form, value["player"], ticks=ticks), ear)
         attendant.joined_tick = tick
         attendant.number = int(value["number"])
-        attendant.done_id = str(value["done"])
+        attendant.token, attendant.done_id = map(str, value["last"])
         play_id, begins, sounds = value["play"]
         attendant.sounds = sounds_from_json(sounds)
         if play_id:
@@ -215,7 +232,7 @@ class Attending:
         be by now."""
         live, attendant = call.attended, call.attendant
         if live is not None and attendant is not None:
-            self._convert(attendant, attendant.player.format)
+            attendant.player.convert(*self._rewritten(attendant, attendant.player.format))
             revived_tick = attendant.joined_tick
             self._players.add(live)
             attendant.player.miss(attendant.joined_tick - revived_tick)
@@ -232,16 +249,15 @@ class Attending:
         """Have it play and hear as the stream is now."""
         attendant.ear.learn(live.stream.codecs)
         if attendant.player.format != form:
-            self._convert(attendant, form)
+            attendant.player.convert(*self._rewritten(attendant, form))
 
-    def _convert(self, attendant: Attendant, form: Format) -> None:
-        clips: Sequence[Clip] = ()
+    def _rewritten(self, attendant: Attendant, form: Format) -> Rewritten:
         try:
-            clips = self._clips(form, attendant.sounds)
+            return form, self._clips(form, attendant.sounds)
         except CallreelError as error:
             # Whoever waits for its end must not wait for ever.
             _log.error("what is being played ends here: %s", error)
-        attendant.player.convert(form, clips)
+            return form, ()
 
     def _clips(self, form: Format, sounds: Sequence[Sound]) -> Sequence[Clip]:
         return self._disk.run(lambda: self._prompts.clips(sounds, form)) if sounds else ()
@@ -253,8 +269,13 @@ class Attending:
 
 def _voice_of(call: LiveCall) -> tuple[LiveStream, Format] | None:
     """The stream that is attended, and what it is played in: the first that can be."""
-    for number in sorted(call.streams):
-        form = format_for(call.streams[number].stream.codecs)
+    found = _playable(live.stream for live in call.streams.values())
+    return None if found is None else (call.streams[found[0]], found[1])
+
+
+def _playable(streams: Iterable[Stream]) -> tuple[int, Format] | None:
+    for stream in sorted(streams, key=lambda stream: stream.number):
+        form = format_for(stream.codecs)
         if form is not None:
-            return call.streams[number], form
+            return stream.number, form
     return None

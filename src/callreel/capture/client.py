@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -184,9 +185,11 @@ class WorkerPool:
         self._opening: dict[str, tuple[int, int]] = {}
         self._recordings: dict[str, int] = {}
         self._seen = [0] * len(paths)
+        self._token = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
         self._plays: dict[str, str | None] = {}
-        """What was asked to be played to a call last, None once it is out or cut off; calls of
-        which nothing is known are not there."""
+        """The token of what was asked to be played to a call last, None once it is out or cut off;
+        calls of which nothing is known are not there."""
 
     async def connect(self, *, timeout_s: float = 10.0) -> None:
         """Connect to all workers and learn what they are doing. Raises ``MachineError``."""
@@ -304,15 +307,18 @@ class WorkerPool:
 
     async def play(self, call_id: str, play_id: str, sounds: Sequence[Sound]) -> None:
         """Play these from now on, one after the other; what was being played is cut off."""
-        request = Request(Op.PLAY, call_id=call_id, play_id=play_id, sounds=tuple(sounds))
+        token = f"{self._token}-{next(self._numbers)}"
+        request = Request(
+            Op.PLAY, call_id=call_id, play_id=play_id, token=token, sounds=tuple(sounds)
+        )
         before = self._plays.get(call_id)
         # Before it is asked: what is short may be out before the answer was read.
-        self._plays[call_id] = play_id
+        self._plays[call_id] = token
         try:
             await self._ask_about(call_id, request)
         except BaseException:
             # What was being played before goes on.
-            if self._plays.get(call_id) == play_id:
+            if self._plays.get(call_id) == token:
                 self._plays[call_id] = before
             raise
 
@@ -440,8 +446,8 @@ class WorkerPool:
         if event.kind is WorkerEventKind.ENDED:
             self._recordings.pop(event.recording_id, None)
         if event.kind is WorkerEventKind.PLAYED:
-            play_id = event.data.get("play_id")
-            if self._plays.get(event.call_id, play_id) != play_id:
+            token = event.data.get("token")
+            if self._plays.get(event.call_id, token) != token:
                 # It was on its way while the play was cut off, or is told a second time.
                 return
             self._plays[event.call_id] = None

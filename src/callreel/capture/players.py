@@ -15,6 +15,7 @@ from callreel.capture.hearing import LOOK_TICKS
 from callreel.capture.outgoing import Sender
 from callreel.capture.pace import FRAME_NS, Pace
 from callreel.capture.relay import Relay
+from callreel.capture.sockets import address_of
 from callreel.capture.streams import LiveStream
 from callreel.capture.timer import Timer
 
@@ -37,8 +38,8 @@ class Players:
         self._out = Sender()
         self._lives: list[LiveStream] = []
         self._left: list[LiveStream] = []
-        self.played: list[tuple[LiveStream, str]] = []
-        """Plays that are out to their end, of which nobody was told as yet."""
+        self.played: list[tuple[LiveStream, str, str]] = []
+        """Plays that are out to their end, id and token, of which nobody was told as yet."""
         self.silent: list[tuple[LiveStream, bool]] = []
         """Streams whose party has fallen silent, and whether it had spoken, likewise."""
         self.moved: set[LiveStream] = set()
@@ -131,13 +132,15 @@ class Players:
                 if stream.srtp is not None:
                     packet = self._protected(live, packet)
                 if packet is not None:
-                    send(tap.fd, tap.to, packet)
+                    if attendant.to != tap.to:
+                        attendant.to, attendant.address = tap.to, address_of(tap.to)
+                    send(tap.sock, attendant.address, packet)
                     if attendant.keepers:
                         attendant.lengths.append(len(packet))
                         attendant.stamps_ns.append(stamp_ns)
                         attendant.pieces.append(packet)
             if tick + 1 >= player.ends:
-                self.played.append((live, player.play_id))
+                self.played.append((live, player.play_id, attendant.token))
                 attendant.done_id, attendant.sounds = player.play_id, ()
                 player.stop()
 

@@ -41,7 +41,7 @@ MAX_TEXT = 1024
 MAX_SOUNDS = 256
 MAX_SILENCE_MS = 24 * 3600 * 1000
 MAX_TONE_MS = 60 * 1000
-_MAX_PLAY_ID = 128
+_MAX_NAME = 128
 _ID = re.compile(r"[0-9a-f]{32}")
 _PATH = re.compile(r"/[^\0\ud800-\udfff]{0,4094}")
 _KEYS = re.compile(r"[0-9*#A-Dw]{0,256}")
@@ -94,6 +94,8 @@ class Request:
     """pause."""
     play_id: str = ""
     """play."""
+    token: str = ""
+    """play: tells one from the next, which may have the same id."""
     sounds: tuple[Sound, ...] = ()
     """play."""
     silence_ms: int | None = None
@@ -111,7 +113,7 @@ class WorkerEventKind(Enum):
     """Nothing has come for long from a peer that should send, of a bridged or attended call:
     ``stream``."""
     PLAYED = "played"
-    """All of a play is out: ``play_id``."""
+    """All of a play is out: ``play_id``, ``token``."""
     DIGIT = "digit"
     """The party of an attended call pressed a key: ``key``."""
     FELL_SILENT = "fell-silent"
@@ -241,6 +243,7 @@ def request_to_json(request: Request) -> dict[str, Any]:
         value["behavior"] = request.behavior.value
     if request.op is Op.PLAY:
         value["play_id"] = request.play_id
+        value["token"] = request.token
         value["sounds"] = sounds_to_json(request.sounds)
     if request.op is Op.LISTEN:
         value["silence_ms"] = request.silence_ms
@@ -269,7 +272,8 @@ def request_from_json(value: Mapping[str, Any]) -> Request:
             streams=streams,
             tracks=tracks,
             behavior=PauseBehavior(value.get("behavior", PauseBehavior.SILENCE.value)),
-            play_id=_play_id(value) if op is Op.PLAY else "",
+            play_id=_name(value, "play_id") if op is Op.PLAY else "",
+            token=_name(value, "token") if op is Op.PLAY else "",
             sounds=sounds_from_json(value.get("sounds")) if op is Op.PLAY else (),
             silence_ms=_silence_ms(value) if op is Op.LISTEN else None,
         )
@@ -575,10 +579,10 @@ def _id(value: Mapping[str, Any], key: str) -> str:
     return text
 
 
-def _play_id(value: Mapping[str, Any]) -> str:
-    text = _text(value, "play_id")
-    if not text or len(text) > _MAX_PLAY_ID:
-        raise ValueError(f"play_id: want 1 to {_MAX_PLAY_ID} characters")
+def _name(value: Mapping[str, Any], key: str) -> str:
+    text = _text(value, key)
+    if not text or len(text) > _MAX_NAME:
+        raise ValueError(f"{key}: want 1 to {_MAX_NAME} characters")
     return text
 
 

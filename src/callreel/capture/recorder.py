@@ -132,6 +132,7 @@ class Recorder:
         self._opener.check(streams)
         self._opener.check_room(streams=len(added), journals=0)
         # What can fail comes first: a call whose update is refused goes on as it was.
+        rewritten = self._attending.ready(call, streams)
         opened = self._opener.open(call, added)
         for number in [number for number in call.streams if number not in wanted]:
             live = call.streams[number]
@@ -147,7 +148,7 @@ class Recorder:
         if call.other is not None:
             self._pair(call, call.other)
             self._changed(call.other)
-        self._attending.update(call)
+        self._attending.update(call, rewritten)
         self._changed(call, sockets=True)
         return _ports_of(call)
 
@@ -238,10 +239,11 @@ class Recorder:
         self._attending.attend(call)
         self._changed(call)
 
-    def play(self, call_id: str, play_id: str, sounds: Sequence[Sound]) -> None:
-        """Play these from now on; what was being played is cut off."""
+    def play(self, call_id: str, play_id: str, sounds: Sequence[Sound], *, token: str) -> None:
+        """Play these from now on; what was being played is cut off. ``token`` tells one that is
+        asked again from the next."""
         call = self._call(call_id)
-        self._attending.play(call, play_id, sounds)
+        self._attending.play(call, play_id, sounds, token=token)
         self._save(call)
 
     def stop_playing(self, call_id: str) -> None:

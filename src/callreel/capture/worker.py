@@ -295,7 +295,7 @@ class Worker:
                 recorder.attend(request.call_id)
                 return {}
             case Op.PLAY:
-                recorder.play(request.call_id, request.play_id, request.sounds)
+                recorder.play(request.call_id, request.play_id, request.sounds, token=request.token)
                 return {}
             case Op.STOP_PLAYING:
                 recorder.stop_playing(request.call_id)
