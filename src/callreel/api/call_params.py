@@ -104,9 +104,11 @@ def _callee(params: Params) -> str:
     number = _SEPARATORS.sub("", to)
     if _NUMBER.fullmatch(number):
         return number
-    if _is_sip_uri(to):
+    if _is_sip_uri(to) or _NAME.fullmatch(to):
         return to
-    raise ApiError(Code.BAD_CALLEE, f"To must be a number or a sip: URI; it is {to[:80]!r}")
+    raise ApiError(
+        Code.BAD_CALLEE, f"To must be a number, a sip: URI or a phone here; it is {to[:80]!r}"
+    )
 
 
 def _caller(params: Params, name: str) -> str | None:

@@ -328,9 +328,9 @@ _INSTRUCTIONS = (
 CREATE_CALL = (
     _party(
         "To",
-        f"{_NUMBER}|{_SIP_URI}",
+        f"{_NUMBER}|{_NAME}|{_SIP_URI}",
         "Whom to call. Absent: 21201.",
-        "a number, a `sip:` URI",
+        "a number, a `sip:` URI, the name of a phone that is registered here",
         Code.BAD_CALLEE,
         "+15550199",
         required=True,

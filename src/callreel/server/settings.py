@@ -244,7 +244,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _names_name_something(self) -> Self:
         check_names(self.peers, self.trunks, self.users, self.routes)
-        if wrong := [*check_voice(self.accounts, self.numbers)]:
+        trunks = [one.name for one in self.trunks]
+        if wrong := [*check_voice(self.accounts, self.numbers, trunks)]:
             raise ValueError("\n".join(wrong))
         if self.default_trunk and all(one.name != self.default_trunk for one in self.trunks):
             raise ValueError(f"default_trunk: there is no trunk {self.default_trunk!r}")

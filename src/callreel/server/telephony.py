@@ -114,7 +114,7 @@ class Telephony:
         self.probes.configure(
             [Probed(one.name, URI.parse(one.uri), one.keepalive_seconds) for one in settings.trunks]
         )
-        self._means.dialplan = dialplan(settings, self.logins.clients)
+        self._means.dialplan = dialplan(settings, self.logins.clients, self._account)
         self.door.passes_calls_on = bool(settings.routes or settings.users)
         self.door.takes_phones = bool(settings.users)
         self.door.max_calls = settings.max_calls
@@ -165,7 +165,7 @@ class Telephony:
             keys=keys,
         )
         means = Means(
-            dialplan=dialplan(settings, {}),
+            dialplan=dialplan(settings, {}, account),
             locations=RegisteredPhones(registrar),
             media=media,
             accounts=accounts,

@@ -79,7 +79,11 @@ class _Voice(BaseModel):
 
 
 class AccountSettings(_Voice):
-    """What answers an account's calls: those that no number and no route takes."""
+    """What answers an account's calls, those that no number and no route takes; and its trunk."""
+
+    trunk: str | None = None
+    """The trunk for numbers that its programs and documents call and no route takes; the
+    ``default_trunk`` unless set."""
 
 
 class NumberSettings(_Voice):
@@ -124,10 +128,10 @@ class NumberSettings(_Voice):
 
 
 def check_voice(
-    accounts: Sequence[AccountSettings], numbers: Sequence[NumberSettings]
+    accounts: Sequence[AccountSettings], numbers: Sequence[NumberSettings], trunks: Sequence[str]
 ) -> Iterator[str]:
-    """A line for each account or number that is there twice; it begins with where, such as
-    ``numbers.2.number: ``.
+    """A line for each account or number that is there twice, and each trunk that is not there; it
+    begins with where, such as ``numbers.2.number: ``.
     """
     seen: set[str | None] = set()
     for place, account in enumerate(accounts):
@@ -135,6 +139,8 @@ def check_voice(
         if id_ in seen:
             yield f"accounts.{place}.account_sid: two for the same account"
         seen.add(id_)
+        if account.trunk is not None and account.trunk not in trunks:
+            yield f"accounts.{place}.trunk: there is no trunk {account.trunk!r}"
     dialled: set[str] = set()
     for place, number in enumerate(numbers):
         if number.number in dialled:
