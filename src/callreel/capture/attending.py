@@ -234,7 +234,7 @@ class Attending:
         if live is not None and attendant is not None:
             attendant.player.convert(*self._rewritten(attendant, attendant.player.format))
             revived_tick = attendant.joined_tick
-            self._players.add(live)
+            self._players.add(live, at_once=True)
             attendant.player.miss(attendant.joined_tick - revived_tick)
         else:
             self.resume(call)

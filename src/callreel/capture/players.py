@@ -21,6 +21,10 @@ from callreel.capture.timer import Timer
 
 PACKETS_AT_A_TIME = 256
 """Sent before commands, the relay and the sweep are looked at again."""
+HOLD_BACK_TICKS = 3
+"""So long a call that is attended from now on hears nothing yet. One that is bridged as soon as it
+has answered would get a single packet of ours before the other party's, and some phones (baresip
+1.0) stay with the source that they heard first."""
 
 
 class Players:
@@ -75,12 +79,12 @@ class Players:
         was_sent = bool(self._left) and live not in self._left
         return max(live.attendant.joined_tick, self._pace.tick + was_sent)
 
-    def add(self, live: LiveStream) -> None:
-        """Play to a stream from the next tick on. It has its attendant."""
+    def add(self, live: LiveStream, *, at_once: bool = False) -> None:
+        """Play to a stream, from a few ticks on or at once. It has its attendant."""
         if not self._lives:
             self._pace.begin(time.monotonic_ns())
         assert live.attendant is not None
-        live.attendant.joined_tick = self.tick
+        live.attendant.joined_tick = self.tick + (0 if at_once else HOLD_BACK_TICKS)
         self._lives.append(live)
         self._set()
 
