@@ -155,7 +155,7 @@ def test_what_may_be_changed() -> None:
     assert change == CallChange(
         Instructions(document="<Response/>"), CallCallback("http://x/"), call_seconds=10
     )
-    for name, value, code in (("Url", "x", 21205), ("TimeLimit", "-1", 10000)):
+    for name, value, code in (("Url", "x", 21402), ("TimeLimit", "-1", 10000)):
         with pytest.raises(ApiError) as caught:
             call_change(Params([(name, value)]))
         assert caught.value.code is Code(code)

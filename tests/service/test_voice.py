@@ -249,8 +249,10 @@ async def test_a_call_is_redirected(house: House) -> None:
     await house.voice.change(house.account, call.id, CallChange(instructions=new))
     await until(house, call.id, CallStatus.COMPLETED)
     assert house.sounds.played == [(call.id, (Prompt(house.said("New")),))]
-    with pytest.raises(Ended):
+    with pytest.raises(NotSteered, match="completed, not in-progress"):
         await house.voice.change(house.account, call.id, CallChange(instructions=new))
+    with pytest.raises(Ended):
+        await house.voice.change(house.account, call.id, CallChange(call_seconds=5))
 
 
 async def test_only_what_is_steered_can_be_redirected(house: House) -> None:

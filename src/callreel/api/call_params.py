@@ -55,7 +55,7 @@ def call_request(params: Params) -> CallRequest:
         raise ApiError(
             Code.NO_APPLICATION, "ApplicationSid names no application: there are none; give a Url"
         )
-    instructions = _instructions(params)
+    instructions = _instructions(params, Code.BAD_URL)
     if instructions.is_empty:
         raise ApiError(
             Code.BAD_URL, "Url is missing: where the document is; or give it as Twiml or Laml"
@@ -85,7 +85,7 @@ def call_change(params: Params) -> CallChange:
     """What is to be changed of a call; nothing where no such parameter is there. Raises
     :class:`ApiError`.
     """
-    instructions = _instructions(params)
+    instructions = _instructions(params, Code.BAD_CALLBACK_URL)
     limit = params.get("TimeLimit")
     return CallChange(
         instructions=None if instructions.is_empty else instructions,
@@ -137,10 +137,10 @@ def _is_sip_uri(text: str) -> bool:
     return uri.scheme in ("sip", "sips") and bool(uri.host)
 
 
-def _instructions(params: Params) -> Instructions:
+def _instructions(params: Params, bad_url: Code) -> Instructions:
     url, fallback = params.get("Url"), params.get("FallbackUrl")
     return Instructions(
-        url=None if url is None else callback_url(url, "Url", code=Code.BAD_URL),
+        url=None if url is None else callback_url(url, "Url", code=bad_url),
         method=callback_method(params, "Method"),
         fallback_url=None if fallback is None else callback_url(fallback, "FallbackUrl"),
         fallback_method=callback_method(params, "FallbackMethod"),

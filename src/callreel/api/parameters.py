@@ -435,7 +435,15 @@ CALL_STATUS = Parameter(
 )
 UPDATE_CALL = (
     CALL_STATUS,
-    *(replace(one, schema={}, default=None) for one in (*_INSTRUCTIONS, _TIME_LIMIT)),
+    *(
+        replace(
+            one,
+            schema={},
+            default=None,
+            refused=Code.BAD_CALLBACK_URL if one.name == "Url" else one.refused,
+        )
+        for one in (*_INSTRUCTIONS, _TIME_LIMIT)
+    ),
 )
 """Of a live call."""
 

@@ -93,7 +93,7 @@ class VoiceService:
         """
         means = self._means
         call = await means.calls.get(account, call_id)
-        if is_ended(call.status):
+        if is_ended(call.status) and wanted.instructions is None:
             raise Ended(f"the call is {call.status.value}")
         if wanted.instructions is not None:
             if call.status is not CallStatus.IN_PROGRESS:
