@@ -365,6 +365,7 @@ def test_once_another_codec_is_agreed_the_former_is_not_heard(
     recorder.start(ONE, CALL, BOTH)
     sound, _ = prompt(tmp_path, 80_000)
     recorder.play(CALL, "one", [sound], token="one")
+    reception.play(0.1)
     run = recorder._disk.run
 
     def slow(work: Callable[[], object]) -> object:
@@ -434,7 +435,7 @@ def test_let_go_while_it_is_bridged(reception: Reception) -> None:
         port = recorder.open(OTHER, [callee.stream()])[0]
         recorder.attend(CALL)
         recorder.play(CALL, "one", [Tone(440, 60_000)], token="one")
-        recorder.listen(CALL, 100)
+        recorder.listen(CALL, 300)
         reception.play(0.15)
         before = reception.heard()
         recorder.bridge(CALL, OTHER)
