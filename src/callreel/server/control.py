@@ -42,12 +42,13 @@ from callreel.server.outbox import StoreOutbox
 from callreel.server.peering import takes_calls_of
 from callreel.server.rereading import Rereading
 from callreel.server.settings import Settings, load_settings
+from callreel.server.sip_listening import listen_sip, listen_sips
 from callreel.server.speech import prompts_of, signing_keys
 from callreel.server.supervisor import LIFELINE_FD, announce_ready, worker_socket
 from callreel.server.syncer import Syncer
 from callreel.server.system import RandomIds, SystemClock
 from callreel.server.telephony import Telephony
-from callreel.server.tls import Tls, sip_tls_of, tls_of
+from callreel.server.tls import sip_tls_of, tls_of
 from callreel.server.voice import Voice
 from callreel.service.account_removal import AccountRemoval
 from callreel.service.accounts import AccountService, Bootstrap
@@ -203,11 +204,11 @@ class Control:
             taken_up = await signalling.restore()
             await recover(context, calls, recordings, finishing, taken_up=taken_up)
             await voice.service.restore(taken_up)
-            sip_host, sip_port = await _listen_sip(agent, bound.sip(settings.sip_address))
+            sip_host, sip_port = await listen_sip(agent, bound.sip(settings.sip_address))
             sips_uri, sips_port = None, 0
             if settings.sips_address is not None:
                 sip_tls = sip_tls_of(settings, data.tls, clock)
-                sips_host, sips_port = await _listen_sips(
+                sips_host, sips_port = await listen_sips(
                     agent, bound.sips(settings.sips_address), sip_tls
                 )
                 await stack.enter_async_context(_running(sip_tls.watch(), "SIP certificate"))
@@ -381,36 +382,6 @@ async def _workers_up(workers: WorkerPool) -> None:
 async def _sip_up(agent: UserAgent) -> None:
     if not agent.is_listening:
         raise MachineError("SIP is not listening")
-
-
-async def _listen_sips(agent: UserAgent, address: tuple[str, int], tls: Tls) -> tuple[str, int]:
-    """SIP over TLS. Raises ``UsageError`` where the address cannot be had."""
-    try:
-        return await agent.listen_tls(*address, context=tls.context)
-    except MachineError as error:
-        raise UsageError(f"{error}; choose another address with sips") from None
-
-
-async def _listen_sip(agent: UserAgent, address: tuple[str, int]) -> tuple[str, int]:
-    """UDP and TCP on the same port; where any will do, one that is free for both.
-
-    ``::`` is every address of either family. Raises ``UsageError`` where the address cannot be had.
-    """
-    host, port = address
-    for _ in range(20):
-        try:
-            local = await agent.listen_tcp(host, port)
-            bound = await agent.listen_udp(host, local[1])
-        except MachineError as error:
-            if port:
-                raise UsageError(f"{error}; choose another address with --sip") from None
-            continue
-        if host == "::":
-            with contextlib.suppress(MachineError):  # a machine without IPv4
-                await agent.listen_tcp("0.0.0.0", bound[1])
-                await agent.listen_udp("0.0.0.0", bound[1])
-        return bound
-    raise UsageError("no port is free for SIP over both UDP and TCP")
 
 
 @asynccontextmanager
