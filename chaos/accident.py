@@ -1,0 +1,60 @@
+"""What may happen to a server: which of its processes are killed, and how often."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Accident(Enum):
+    """Who dies."""
+
+    CONTROL = "control"
+    WORKER = "media worker"
+    RENDERER = "renderer"
+    CONTROL_AND_WORKER = "control and a worker"
+    WORKERS = "all media workers"
+    ALL_BUT_SUPERVISOR = "all but the supervisor"
+    SUPERVISOR = "supervisor"
+    EVERYTHING = "everything at once"
+
+
+WEIGHTS = {
+    Accident.CONTROL: 20,
+    Accident.WORKER: 34,
+    Accident.RENDERER: 24,
+    Accident.CONTROL_AND_WORKER: 5,
+    Accident.WORKERS: 6,
+    Accident.ALL_BUT_SUPERVISOR: 3,
+    Accident.SUPERVISOR: 3,
+    Accident.EVERYTHING: 5,
+}
+"""How often each happens, of a hundred."""
+
+ENDS_THE_SERVER = frozenset({Accident.SUPERVISOR, Accident.EVERYTHING})
+"""After which somebody has to start the server again: its calls are over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """One accident."""
+
+    kind: Accident
+    """Who died."""
+    at_ns: int
+    """Wall time just before the first was killed."""
+    killed: int
+    """Processes killed."""
+
+
+def choose(random_: random.Random) -> Accident:
+    """The next accident."""
+    return random_.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+
+
+def pause_s(random_: random.Random, mean_s: float) -> float:
+    """How long until then: now and again while the last one is still being recovered from."""
+    if random_.random() < 0.25:
+        return random_.uniform(0.0, 0.5 * mean_s)
+    return random_.uniform(0.5 * mean_s, 2.0 * mean_s)
