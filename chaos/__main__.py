@@ -274,6 +274,7 @@ class Run:
                 f"lost, {verdict.lost_frames[kind]} packets in all",
             )
         show("lost without an accident", f"{verdict.lost_frames[None]} packets")
+        show("moved at a restart", f"{verdict.shifts} times, by a millisecond at most")
         show("unplayable", str(verdict.unplayable))
         show("stuck", str(verdict.stuck))
         restarts = [s for house in self._houses for s in house.starting_s[1:]]

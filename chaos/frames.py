@@ -19,6 +19,8 @@ WORD_SAMPLES = 10
 WORDS = FRAME_SAMPLES // WORD_SAMPLES
 VOICES = 256
 MOST_FRAMES = 1 << 20
+SHIFT_SAMPLES = 8
+"""A millisecond."""
 _MARK = 0x00
 _FIRST = 0x10
 _SILENT = 0xFF
@@ -59,7 +61,10 @@ class Found:
     touched: NDArray[np.bool_]
     """Which are there with any; bool[frames]."""
     displaced: int
-    """Words that are not where the first one says they should be."""
+    """Words that are not where the first one says they should be, give or take ``SHIFT_SAMPLES``:
+    each worker has an anchor of its own between the two clocks of arrival."""
+    shifts: int
+    """How often the place changed from one word to the next."""
     repeated: int
     """Words that are there more than once."""
     foreign: int
@@ -84,11 +89,12 @@ def find(samples: NDArray[np.int16], voice: int, frames: int) -> Found:
     bases = marks[mine] - at * WORD_SAMPLES
     counts = np.bincount(at, minlength=frames * WORDS).reshape(frames, WORDS)
     there: NDArray[np.bool_] = counts > 0
-    displaced = int((bases != bases[0]).sum()) if len(bases) else 0
+    first = bases[0] if len(bases) else 0
     return Found(
         whole=np.all(there, axis=1),
         touched=np.any(there, axis=1),
-        displaced=displaced,
+        displaced=int((np.abs(bases - first) > SHIFT_SAMPLES).sum()),
+        shifts=int(np.count_nonzero(np.diff(bases))),
         repeated=int((counts > 1).sum()),
         foreign=int((~mine).sum()),
         stray=int((codes != _SILENT).sum()) - WORD_SAMPLES * len(marks),

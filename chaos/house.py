@@ -21,6 +21,7 @@ from callreel.demo.own_server import OwnServer
 from chaos.accident import ENDS_THE_SERVER, Accident, Happened
 
 _PATIENCE_S = 60.0
+_START_S = 240.0
 
 
 class House:
@@ -55,7 +56,7 @@ class House:
     async def start(self) -> None:
         """Start it, or start it anew. Raises ``MachineError``."""
         begun = time.monotonic()
-        deadline = begun + _PATIENCE_S
+        deadline = begun + _START_S
         while True:
             try:
                 await asyncio.to_thread(self.server.start)

@@ -42,6 +42,8 @@ class Verdict:
     """The most that one accident of a kind cost one track; None: no accident explains it."""
     lost_frames: Counter[Accident | None] = field(default_factory=Counter)
     """Packets lost in all, by the accident."""
+    shifts: int = 0
+    """Places where audio moved by a sample or more, at a worker's restart or a pause."""
     wrong: list[str] = field(default_factory=list)
     """Broken promises."""
     unplayable: int = 0
@@ -104,6 +106,9 @@ class Verdict:
                 self.blame(f"{name}: {found.foreign} words of another party")
             if found.displaced or found.repeated:
                 self.blame(f"{name}: {found.displaced} words displaced, {found.repeated} twice")
+            self.shifts += found.shifts
+            if found.shifts > (allowed := _restarts(report) + 2 * len(take.pauses)):
+                self.blame(f"{name}: moved {found.shifts} times, {allowed} were to be expected")
             edges = 2 + 2 * len(take.pauses)
             if found.stray > _EDGE_SAMPLES * edges:
                 self.blame(f"{name}: {found.stray} samples that nobody said")
@@ -184,6 +189,10 @@ def whose(first_ns: int, last_ns: int, happened: Sequence[Happened]) -> Accident
     """The accident that a stretch was lost to: the first one after its end, or during it."""
     near = [one for one in happened if first_ns - EDGE_NS <= one.at_ns <= last_ns + NEAR_NS]
     return min(near, key=lambda one: abs(one.at_ns - last_ns)).kind if near else None
+
+
+def _restarts(report: dict[str, Any]) -> int:
+    return int(report["journal"]["segments"]) - 1
 
 
 def _ns(text: str) -> int:

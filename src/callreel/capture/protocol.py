@@ -67,6 +67,8 @@ class Request:
     """start."""
     behavior: PauseBehavior = PauseBehavior.SILENCE
     """pause."""
+    until_ns: int = 0
+    """stop: nothing that arrived later, wall time, is to be kept; 0: up to now."""
 
 
 class WorkerEventKind(Enum):
@@ -91,6 +93,8 @@ class WorkerEventKind(Enum):
     """The connection to a worker broke. From the pool."""
     WORKER_BACK = "worker-back"
     """A worker answers again. From the pool."""
+    RECORDING_LOST = "recording-lost"
+    """A worker that came back keeps a recording no more that it kept. From the pool."""
     CALL_LOST = "call-lost"
     """A worker that came back knows nothing of a call it had. From the pool."""
 
@@ -195,6 +199,8 @@ def request_to_json(request: Request) -> dict[str, Any]:
         value["tracks"] = [track.value for track in request.tracks]
     if request.op is Op.PAUSE:
         value["behavior"] = request.behavior.value
+    if request.op is Op.STOP and request.until_ns:
+        value["until_ns"] = request.until_ns
     return value
 
 
@@ -220,9 +226,17 @@ def request_from_json(value: Mapping[str, Any]) -> Request:
             streams=streams,
             tracks=tracks,
             behavior=PauseBehavior(value.get("behavior", PauseBehavior.SILENCE.value)),
+            until_ns=_instant_ns(value) if op is Op.STOP else 0,
         )
     except (ValueError, TypeError) as error:
         raise PeerError(f"a request that cannot be understood: {error}") from error
+
+
+def _instant_ns(value: Mapping[str, Any]) -> int:
+    found = value.get("until_ns", 0)
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        raise ValueError("until_ns must be a whole number")
+    return found
 
 
 def streams_from_json(value: object) -> tuple[Stream, ...]:
@@ -388,6 +402,11 @@ def instant_from_json(value: Mapping[str, Any]) -> datetime:
 def datetime_of(wall_ns: int) -> datetime:
     """Wall time, UTC, rounded down to the microsecond."""
     return _EPOCH + timedelta(microseconds=wall_ns // 1000)
+
+
+def ns_of(moment: datetime) -> int:
+    """Nanoseconds of wall time."""
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def state_to_json(state: WorkerState) -> dict[str, Any]:

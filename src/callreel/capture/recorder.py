@@ -232,13 +232,19 @@ class Recorder:
         self._save(call)
         return instant
 
-    def stop(self, recording_id: str) -> CaptureStopped:
-        """Write all that has arrived and close the journal."""
+    def stop(self, recording_id: str, until_ns: int = 0) -> CaptureStopped:
+        """Write all that has arrived and close the journal.
+
+        Nothing is kept that arrived after ``until_ns``, wall time, where that is past: whoever
+        asked was told that it had stopped, while we were held up. 0: up to now.
+        """
         done = self._recordings.ended(recording_id)
         if done is not None:
             return done
         call = self._call_of(recording_id)
-        stopped = self._recordings.stop(call, self._recordings.get(recording_id), "stopped")
+        stopped = self._recordings.stop(
+            call, self._recordings.get(recording_id), "stopped", until_ns=until_ns
+        )
         self._save(call)
         return stopped
 

@@ -8,7 +8,7 @@ import typer
 
 import callreel
 from callreel.base.errors import CallreelError
-from callreel.cli import accounts, check_config, deliveries, demo, keys, phone, serve
+from callreel.cli import accounts, check_config, deliveries, demo, keys, phone, serve, upgrade
 
 app = typer.Typer(
     name="callreel",
@@ -19,6 +19,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command("serve")(serve.serve)
+app.command("upgrade")(upgrade.upgrade)
 app.command("check-config")(check_config.check_config)
 app.command("demo")(demo.demo)
 app.add_typer(accounts.app, name="accounts")

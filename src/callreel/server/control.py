@@ -40,7 +40,13 @@ from callreel.server.outbox import StoreOutbox
 from callreel.server.peering import takes_calls_of
 from callreel.server.rereading import Rereading
 from callreel.server.settings import Settings, load_settings
-from callreel.server.supervisor import LIFELINE_FD, announce_ready, worker_socket
+from callreel.server.supervisor import (
+    LIFELINE_FD,
+    REPLACE_ME,
+    REPLACE_SIGNAL,
+    announce_ready,
+    worker_socket,
+)
 from callreel.server.syncer import Syncer
 from callreel.server.system import RandomIds, SystemClock
 from callreel.server.telephony import Telephony
@@ -66,6 +72,8 @@ log = logging.getLogger(__name__)
 
 EX_CONFIG = 78
 SHUTDOWN = "the server is shutting down"
+_ORPHANED_S = 5.0
+"""For rendering and webhooks where the supervisor is gone: somebody waits to start it anew."""
 
 
 class Control:
@@ -82,11 +90,29 @@ class Control:
         self._runtime = runtime
         self._data = DataDir(settings.data.absolute())
         self._stop = asyncio.Event()
+        self._is_up = False
+        self._orphaned = False
+        self._replaced = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._signalling: FrontDoor | None = None
+        self._recordings: RecordingService | None = None
 
     def stop(self) -> None:
         """Begin the orderly end of :meth:`run`."""
+        self._stop.set()
+
+    def supervisor_gone(self) -> None:
+        """End in order, and soon: nobody would start anew what dies from now on. At once where
+        nothing was begun yet."""
+        if not self._is_up:
+            logging.shutdown()
+            os._exit(1)
+        self._orphaned = True
+        self._stop.set()
+
+    def leave(self) -> None:
+        """Make way for a successor: requests under way are answered, calls and recordings go on."""
+        self._replaced = True
         self._stop.set()
 
     def reread(self) -> None:
@@ -95,8 +121,12 @@ class Control:
         if self._rereading is not None:
             self._rereading.ask()
 
-    async def run(self) -> None:
-        """Serve until stopped; then end calls and recordings, finish them, and return."""
+    async def run(self) -> bool:
+        """Serve until stopped; then end calls and recordings, finish them, and return.
+
+        True where a successor is to take over: then nothing was ended, and this process is to end
+        at once, as it is.
+        """
         settings, data = self._settings, self._data
         clock, ids = SystemClock(), RandomIds()
         async with AsyncExitStack() as stack:
@@ -179,6 +209,7 @@ class Control:
             )
             agent, signalling = telephony.agent, telephony.door
             calls.control = self._signalling = signalling
+            self._recordings = recordings
             stack.push_async_callback(telephony.close)
             taken_up = await signalling.restore()
             await recover(context, calls, recordings, finishing, taken_up=taken_up)
@@ -214,9 +245,10 @@ class Control:
                 public_url=context.public_url,
                 media_auth=settings.media_auth,
             )
+            doors = await stack.enter_async_context(AsyncExitStack())
             app.mount("/console", create_console(accounts, calls, recordings))
             trusted = settings.trusted_proxies
-            await stack.enter_async_context(
+            await doors.enter_async_context(
                 serving(app, http_socket, tls=secured, trusted_proxies=trusted)
             )
             if tls is not None:
@@ -229,7 +261,7 @@ class Control:
             )
             admin_listening = listen_admin(admin)
             stack.callback(admin_listening.close)
-            await stack.enter_async_context(serving(admin_app, admin_listening))
+            await doors.enter_async_context(serving(admin_app, admin_listening))
             await stack.enter_async_context(_running(deliveries.run(), "deliveries"))
             syncer = Syncer(data.journals, lambda: len(signalling) > 0)
             await stack.enter_async_context(_running(syncer.run(), "syncer"))
@@ -255,6 +287,7 @@ class Control:
             data.write_state(
                 {
                     "pid": os.getpid(),
+                    "supervisor_pid": os.getppid(),
                     "http_url": http_url,
                     "https_url": https_url,
                     "sip_uri": sip_uri,
@@ -280,24 +313,36 @@ class Control:
             )
             sys.stdout.flush()
             data.note_token_shown()
+            self._is_up = True
             announce_ready()
             gc.collect()
             gc.freeze()
             gc.set_threshold(50_000, 20, 20)
 
             await self._stop.wait()
+            if self._replaced:
+                log.info("making way for a successor: %d calls go on", len(signalling))
+                await doors.aclose()
+                # What follows would take registrations back and wait for renders. The successor
+                # takes all of that up, as after a crash.
+                stack.pop_all()
+                return True
             log.info("stopping: ending %d calls", len(signalling))
             signalling.refuse_new()
             await calls.hang_up_all(reason=SHUTDOWN)
             await self._drain(finishing, deliveries, database)
+        return False
 
     async def _drain(
         self, finishing: FinishingService, deliveries: DeliveryLoop, database: Database
     ) -> None:
         """Let what is owed be done within the time that a shutdown may take."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.shutdown_seconds
-        if not await finishing.drain(self._settings.shutdown_seconds):
+        patience_s = self._settings.shutdown_seconds
+        if self._orphaned:
+            patience_s = min(patience_s, _ORPHANED_S)
+        deadline = loop.time() + patience_s
+        if not await finishing.drain(patience_s):
             log.warning("%d recordings are left to the next start", finishing.waiting)
         deliveries.notify()
         outbox = StoreOutbox(database)
@@ -325,6 +370,9 @@ class Control:
         if event.kind is WorkerEventKind.CALL_LOST:
             reason = "a media worker lost the call"
             self._spawn(self._signalling.hang_up(event.call_id, reason=reason))
+        elif event.kind in (WorkerEventKind.ENDED, WorkerEventKind.RECORDING_LOST):
+            if self._recordings is not None:
+                self._spawn(self._recordings.not_kept(event.recording_id))
         elif event.kind is WorkerEventKind.SILENT:
             self._spawn(self._signalling.check_on(event.call_id))
 
@@ -408,11 +456,15 @@ async def _serve(
         control.reread()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, control.stop)
+    loop.add_signal_handler(REPLACE_SIGNAL, control.leave)
     if LIFELINE_FD in os.environ:
         lifeline = int(os.environ[LIFELINE_FD])
         os.set_blocking(lifeline, False)
         loop.add_reader(lifeline, _on_lifeline, loop, lifeline, control)
-    await control.run()
+    if await control.run():
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(REPLACE_ME)
 
 
 def _on_lifeline(loop: asyncio.AbstractEventLoop, lifeline: int, control: Control) -> None:
@@ -421,7 +473,7 @@ def _on_lifeline(loop: asyncio.AbstractEventLoop, lifeline: int, control: Contro
         if not os.read(lifeline, 4096):
             loop.remove_reader(lifeline)
             log.error("the supervisor is gone: stopping")
-            control.stop()
+            control.supervisor_gone()
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -32,6 +32,7 @@ def run_server(config: Path | None, options: dict[str, Any]) -> int:
             control_argv=_control_argv(config, options, runtime),
             worker_argvs=[worker.to_argv() for worker in worker_settings(settings, data)],
             runtime_dir=runtime,
+            inherited=[lock],
         )
     finally:
         shutil.rmtree(runtime, ignore_errors=True)

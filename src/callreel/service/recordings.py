@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from callreel.base.errors import MachineError
+from callreel.base.errors import MachineError, UsageError
 from callreel.calls.media import CaptureStarted, NoAnswer
 from callreel.calls.model import (
     Account,
@@ -184,6 +184,31 @@ class RecordingService:
         async with self._live(recording) as live:
             await self._stop(live)
 
+    async def not_kept(self, recording_id: str) -> None:
+        """A worker says that it keeps it no more, although nobody had asked it to end.
+
+        While its call is there it goes on, with a gap; else it ends with what there is. Nothing
+        for one that is over.
+        """
+        database = self._context.database
+        async with database.read() as connection:
+            found = await recordings.get(connection, database.seal, recording_id)
+        if found is None or not found.is_live:
+            return
+        with suppress(NotFound, NotInProgress):
+            async with self._live(found) as live:
+                # What is paused cannot begin without a moment that should not be kept.
+                if live.status is RecordingStatus.IN_PROGRESS:
+                    try:
+                        tracks = live.request.track.tracks
+                        await self._context.media.start(live.id, live.call_id, tracks)
+                    except (MachineError, UsageError) as error:
+                        log.error("recording %s cannot go on: %s", live.id, error)
+                    else:
+                        log.warning("recording %s goes on after a gap", live.id)
+                        return
+                await self._stop(live)
+
     @asynccontextmanager
     async def call_ending(self, call_id: str) -> AsyncIterator[None]:
         """Stop whatever of a call is still live; within, nothing can be started.
@@ -230,7 +255,8 @@ class RecordingService:
             while True:
                 await asyncio.sleep(_STOP_AGAIN_S)
                 try:
-                    await self._context.media.stop(recording.id)
+                    # Nothing of what came since we said that it had stopped.
+                    await self._context.media.stop(recording.id, until=recording.end_time)
                 except NoAnswer:
                     continue
                 except MachineError as error:

@@ -34,6 +34,8 @@ class ScriptedMedia:
         """Steps in order, each with its call or recording."""
         self.live: dict[str, str] = {}
         """Recordings that are being kept, with their calls."""
+        self.stopped_until: list[datetime | None] = []
+        """Up to when recordings were to be kept, as asked, in order."""
         self.bridged: dict[str, str] = {}
         """Calls that are bridged, both ways."""
 
@@ -100,8 +102,9 @@ class ScriptedMedia:
         self._step("resume", recording_id)
         return self._clock.now()
 
-    async def stop(self, recording_id: str) -> CaptureStopped:
+    async def stop(self, recording_id: str, *, until: datetime | None = None) -> CaptureStopped:
         """Until now, says the clock."""
+        self.stopped_until.append(until)
         self._step("stop", recording_id)
         self.live.pop(recording_id, None)
         return CaptureStopped(self._clock.now(), packets=1)
