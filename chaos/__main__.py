@@ -30,7 +30,7 @@ from bench.rtp_load import Stream
 
 from callreel.phone.recording_client import RecordingClient
 from callreel.server.system import RandomIds, SystemClock
-from chaos.accident import Accident, choose, pause_s
+from chaos.accident import Accident, choose, comes_at_once
 from chaos.conversation import Conversations
 from chaos.house import House
 from chaos.receiver import BadReceiver
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=1000, help="accidents (default: 1000)")
     parser.add_argument("--servers", type=int, default=4, help="at once (default: 4)")
     parser.add_argument("--calls", type=int, default=6, help="at once, a server (default: 6)")
-    parser.add_argument("--every", type=float, default=2.5, help="seconds between accidents")
+    parser.add_argument("--every", type=float, default=1.0, help="seconds between accidents")
     parser.add_argument("--seed", type=int, help="repeat a run's choices")
     parser.add_argument("--keep", type=Path, help="leave the servers' folders here")
     asked = parser.parse_args(arguments)
@@ -147,7 +147,9 @@ class Run:
 
     async def _torment(self, house: House, random_: random.Random) -> None:
         while self._left > 0:
-            await asyncio.sleep(pause_s(random_, self._asked.every))
+            if not comes_at_once(random_):
+                await house.recover()
+            await asyncio.sleep(random_.uniform(0.0, 2 * self._asked.every))
             if self._left <= 0:
                 return
             if await house.suffer(choose(random_), random_) is not None:

@@ -53,8 +53,6 @@ def choose(random_: random.Random) -> Accident:
     return random_.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
 
 
-def pause_s(random_: random.Random, mean_s: float) -> float:
-    """How long until then: now and again while the last one is still being recovered from."""
-    if random_.random() < 0.25:
-        return random_.uniform(0.0, 0.5 * mean_s)
-    return random_.uniform(0.5 * mean_s, 2.0 * mean_s)
+def comes_at_once(random_: random.Random) -> bool:
+    """Whether the next one happens while the last is still being recovered from."""
+    return random_.random() < 0.25
