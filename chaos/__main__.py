@@ -39,7 +39,8 @@ from chaos.verdict import Verdict
 
 _LOWEST_PORT, _PORTS = 10_000, 4_000
 _SETTLE_S = 120.0
-_DELIVERED_S = 45.0
+_DELIVERED_S, _HURRIED_S = 45.0, 5.0
+"""How long callbacks are left to their schedule before they are asked for."""
 _PROGRESS_S = 10.0
 
 
@@ -53,7 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--every", type=float, default=1.0, help="seconds between accidents")
     parser.add_argument("--seed", type=int, help="repeat a run's choices")
     parser.add_argument("--keep", type=Path, help="leave the servers' folders here")
+    parser.add_argument("--seconds", type=float, help="no accident after so long")
+    parser.add_argument(
+        "--short", action="store_true", help="one server, as many accidents as 25 s have room for"
+    )
     asked = parser.parse_args(arguments)
+    if asked.short:
+        asked.servers, asked.calls, asked.every = 1, 5, 0.5
+        asked.seconds = asked.seconds or 25.0
     if asked.kills < 1 or not 1 <= asked.servers <= 5 or asked.calls < 1 or asked.every <= 0:
         parser.error("at least one accident, 1 to 5 servers, one call or more")
     seed = random.SystemRandom().randrange(1 << 32) if asked.seed is None else asked.seed
@@ -146,7 +154,8 @@ class Run:
         )
 
     async def _torment(self, house: House, random_: random.Random) -> None:
-        while self._left > 0:
+        over_at = time.monotonic() + (self._asked.seconds or 1e9)
+        while self._left > 0 and time.monotonic() < over_at:
             if not comes_at_once(random_):
                 await house.recover()
             await asyncio.sleep(random_.uniform(0.0, 2 * self._asked.every))
@@ -225,7 +234,8 @@ class Run:
         """Wait for what is owed: by the schedule for a while, then asked for."""
         counts = Counter[str]()
         for house in self._houses:
-            deadline = time.monotonic() + _DELIVERED_S
+            patience_s = _HURRIED_S if self._asked.short else _DELIVERED_S
+            deadline = time.monotonic() + patience_s
             async with httpx.AsyncClient(
                 transport=httpx.AsyncHTTPTransport(uds=house.admin), base_url="http://callreel"
             ) as admin:
@@ -239,7 +249,7 @@ class Run:
                         counts["asked for"] += len(pending)
                         for one in pending:
                             await admin.post(f"/deliveries/{one['sid']}/replay")
-                        deadline = time.monotonic() + _DELIVERED_S
+                        deadline = time.monotonic() + patience_s
                     await asyncio.sleep(0.5)
             for shown in await house.every("Recordings"):
                 self._check_callbacks(shown, counts)
@@ -285,7 +295,8 @@ class Run:
         show(
             "calls refused", f"{sum(one.refused for one in self._conversations)} while it was away"
         )
-        show("BYE unanswered", str(sum(one.unanswered for one in self._conversations)))
+        unanswered = [why for one in self._conversations for why in one.unanswered]
+        show("BYE unanswered", f"{len(unanswered)} {', '.join(sorted(set(unanswered)))}")
         show(
             "callbacks",
             f"{owed['owed']} owed, {owed['received']} received, {owed['lost']} lost, "

@@ -97,8 +97,8 @@ class Conversations:
         """All there were."""
         self.refused = 0
         """Calls that could not be set up while the server was away."""
-        self.unanswered = 0
-        """Hang-ups that the server never answered although it was there."""
+        self.unanswered: list[str] = []
+        """Hang-ups that the server did not answer with 200, although it had not died: why."""
         self._stopping = False
         self._numbers = 0
 
@@ -256,9 +256,10 @@ class Conversations:
                     await self._callers.hang_up(self._callers.calls[take.number])
                 else:
                     await self._callees.hang_up(self._callees.calls[take.number])
-        except (PeerError, TimeoutError, KeyError):
+        except (PeerError, TimeoutError, KeyError) as error:
             # After the death of everything there is nobody who knows the call.
-            self.unanswered += len(self._house.ended_ns) == epoch
+            if len(self._house.ended_ns) == epoch:
+                self.unanswered.append(str(error) or type(error).__name__)
 
 
 def _number(caller: str) -> int:

@@ -34,7 +34,8 @@ from callreel.server.addresses import Bound, bind_tcp, reachable, url_host
 from callreel.server.admin import AdminServices, admin_socket, create_admin, listen_admin
 from callreel.server.banner import banner, clear_text_warning
 from callreel.server.datadir import DataDir
-from callreel.server.health import Health
+from callreel.server.disk import DiskWatch
+from callreel.server.health import Down, Health
 from callreel.server.http import serving
 from callreel.server.outbox import StoreOutbox
 from callreel.server.peering import takes_calls_of
@@ -62,6 +63,7 @@ from callreel.service.media import MediaService
 from callreel.service.recordings import RecordingService
 from callreel.service.recovery import recover
 from callreel.service.registrations import RegistrationService
+from callreel.service.room import Room, Step
 from callreel.service.throttle import FailureThrottle
 from callreel.signalling.front_door import FrontDoor
 from callreel.signalling.user_agent import UserAgent
@@ -96,6 +98,7 @@ class Control:
         self._tasks: set[asyncio.Task[None]] = set()
         self._signalling: FrontDoor | None = None
         self._recordings: RecordingService | None = None
+        self._unwritable: set[str] = set()
 
     def stop(self) -> None:
         """Begin the orderly end of :meth:`run`."""
@@ -192,6 +195,24 @@ class Control:
             finishing = FinishingService(context, renderer, media_store)
             recordings = RecordingService(context, finishing.enqueue)
             calls = CallService(context, recordings)
+
+            async def room_again() -> None:
+                finishing.try_again()
+                await recordings.room_again()
+
+            media_folder = (
+                []
+                if "://" in (settings.media_url or "")
+                else [Path(settings.media_url or data.media)]
+            )
+            disk = DiskWatch(
+                context.room,
+                [data.root, data.journals, *media_folder],
+                warning_mb=settings.disk_warning_mb,
+                reserve_mb=settings.disk_reserve_mb,
+                again=room_again,
+            )
+            disk.look()
             accounts = AccountService(context, throttle=_throttle(settings))
             account = await accounts.ensure_first(
                 Bootstrap(settings.bootstrap_account_sid, settings.bootstrap_auth_token)
@@ -233,6 +254,9 @@ class Control:
             health.add("database", database.ping)
             health.add("workers", lambda: _workers_up(workers))
             health.add("sip", lambda: _sip_up(agent))
+            health.add("disk", lambda: _disk_state(context.room))
+            health.add("journals", self._journals_state)
+            health.add("finishing", lambda: _finishing_state(finishing))
             app = create_app(
                 ApiServices(
                     accounts=accounts,
@@ -263,6 +287,7 @@ class Control:
             stack.callback(admin_listening.close)
             await doors.enter_async_context(serving(admin_app, admin_listening))
             await stack.enter_async_context(_running(deliveries.run(), "deliveries"))
+            await stack.enter_async_context(_running(disk.run(), "disk"))
             syncer = Syncer(data.journals, lambda: len(signalling) > 0)
             await stack.enter_async_context(_running(syncer.run(), "syncer"))
             await stack.enter_async_context(_running(pool.warm(), "render pool"))
@@ -271,6 +296,7 @@ class Control:
                 await telephony.configure(fresh)
                 takes_calls.clear()
                 takes_calls.update(takes_calls_of(fresh, account))
+                disk.warning_mb, disk.reserve_mb = fresh.disk_warning_mb, fresh.disk_reserve_mb
                 sender.policy = AddressPolicy(deny_private=not fresh.webhook_private_addresses)
                 logging.getLogger().setLevel(fresh.log_level.upper())
                 self._settings = fresh
@@ -365,6 +391,12 @@ class Control:
             event.kind.value,
             dict(event.data) or "",
         )
+        if event.kind is WorkerEventKind.WRITE_FAILED:
+            self._unwritable.add(event.recording_id)
+        elif event.kind in (WorkerEventKind.WRITE_RECOVERED, WorkerEventKind.ENDED):
+            self._unwritable.discard(event.recording_id)
+        elif event.kind is WorkerEventKind.WORKER_LOST:
+            self._unwritable.clear()  # its successor says so anew
         if self._signalling is None:
             return
         if event.kind is WorkerEventKind.CALL_LOST:
@@ -375,6 +407,11 @@ class Control:
                 self._spawn(self._recordings.not_kept(event.recording_id))
         elif event.kind is WorkerEventKind.SILENT:
             self._spawn(self._signalling.check_on(event.call_id))
+
+    async def _journals_state(self) -> str | None:
+        """Whether all journals can be written."""
+        count = len(self._unwritable)
+        return f"{count} recordings cannot be written to the disk now" if count else None
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(_quietly(work))
@@ -397,6 +434,17 @@ async def _quietly(work: Any) -> None:
 async def _workers_up(workers: WorkerPool) -> None:
     if not workers.healthy:
         raise MachineError("a media worker is away")
+
+
+async def _disk_state(room: Room) -> str | None:
+    if room.step is Step.OUT:
+        raise Down(f"no new recording is begun, {room.free_bytes / 1e9:.2f} GB are free")
+    return f"{room.free_bytes / 1e9:.2f} GB are free" if room.step is Step.LOW else None
+
+
+async def _finishing_state(finishing: FinishingService) -> str | None:
+    count = len(finishing.failing)
+    return f"{count} recordings cannot be finished now; it is tried again" if count else None
 
 
 async def _sip_up(agent: UserAgent) -> None:

@@ -104,11 +104,18 @@ class Settings(BaseSettings):
     """Media workers; 0 means one a core."""
     render_workers: int = Field(default=0, ge=0, le=256)
     """Render processes; 0 means one a core."""
-    sweep_period_ms: int = Field(default=500, ge=20, le=5000)
-    """How often media sockets are emptied; a crash of a worker loses at most this much."""
+    sweep_period_ms: int = Field(default=400, ge=20, le=5000)
+    """How often media sockets are emptied; a crash loses at most this much, and a packet or two:
+    less than half a second unless set."""
     media_timeout_seconds: float = Field(default=60.0, ge=0.0, le=86_400.0)
     """After how long without media a party of a call that is passed on is asked whether it is
     there; one that is not ends the call. 0: never."""
+    disk_warning_mb: int | None = Field(default=None, ge=0, le=1_000_000_000)
+    """Free space below which it is warned that the disk is filling up, MiB. Unless set, a tenth of
+    the filesystem, and no more than 10 GiB."""
+    disk_reserve_mb: int | None = Field(default=None, ge=0, le=1_000_000_000)
+    """Free space below which no new recording is begun: what is left is for those that run. MiB.
+    Unless set, 3 % of the filesystem, and no more than 2 GiB."""
     accept_loopback: bool = True
     """Whether SIP from this machine needs no peer; its calls are the first account's."""
     loopback_record: RecordPolicy = RecordPolicy.ON_DEMAND
