@@ -30,7 +30,7 @@ from bench.rtp_load import Stream
 
 from callreel.phone.recording_client import RecordingClient
 from callreel.server.system import RandomIds, SystemClock
-from chaos.accident import Accident, choose, comes_at_once
+from chaos.accident import FIRST, Accident, choose, comes_at_once
 from chaos.conversation import Conversations
 from chaos.house import House
 from chaos.receiver import BadReceiver
@@ -154,14 +154,16 @@ class Run:
         )
 
     async def _torment(self, house: House, random_: random.Random) -> None:
+        first = list(FIRST) if self._asked.short else []
         over_at = time.monotonic() + (self._asked.seconds or 1e9)
-        while self._left > 0 and time.monotonic() < over_at:
+        while self._left > 0 and (time.monotonic() < over_at or first):
             if not comes_at_once(random_):
                 await house.recover()
             await asyncio.sleep(random_.uniform(0.0, 2 * self._asked.every))
-            if self._left <= 0:
+            if self._left <= 0 or (time.monotonic() > over_at and not first):
                 return
-            if await house.suffer(choose(random_), random_) is not None:
+            kind = first.pop(0) if first else choose(random_)
+            if await house.suffer(kind, random_) is not None:
                 self._left -= 1
 
     async def _watch(self, begun: float) -> None:

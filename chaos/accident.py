@@ -53,6 +53,10 @@ def choose(random_: random.Random) -> Accident:
     return random_.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
 
 
+FIRST = (Accident.WORKER, Accident.CONTROL, Accident.RENDERER, Accident.EVERYTHING)
+"""What a short run begins with, so that it has seen each."""
+
+
 def comes_at_once(random_: random.Random) -> bool:
     """Whether the next one happens while the last is still being recovered from."""
     return random_.random() < 0.25

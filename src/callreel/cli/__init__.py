@@ -8,7 +8,18 @@ import typer
 
 import callreel
 from callreel.base.errors import CallreelError
-from callreel.cli import accounts, check_config, deliveries, demo, keys, phone, serve, upgrade
+from callreel.cli import (
+    accounts,
+    check_config,
+    deliveries,
+    demo,
+    keys,
+    phone,
+    recordings,
+    serve,
+    upgrade,
+    verify,
+)
 
 app = typer.Typer(
     name="callreel",
@@ -19,12 +30,14 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command("serve")(serve.serve)
+app.command("verify")(verify.verify)
 app.command("upgrade")(upgrade.upgrade)
 app.command("check-config")(check_config.check_config)
 app.command("demo")(demo.demo)
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(keys.app, name="keys")
 app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(recordings.app, name="recordings")
 app.add_typer(phone.app, name="phone")
 
 

@@ -25,10 +25,13 @@ from callreel.base.errors import CallreelError, UsageError
 from callreel.calls.model import Account, ApiKey, Dialect
 from callreel.calls.spelling import account_sid, api_path, key_sid
 from callreel.server.admin_deliveries import delivery_routes
+from callreel.server.admin_upkeep import upkeep_routes
 from callreel.service.account_removal import AccountRemoval
 from callreel.service.accounts import AccountService
 from callreel.service.deliveries import DeliveryService
 from callreel.service.errors import AccountInUse, NotFound
+from callreel.service.retention import RetentionService
+from callreel.service.verification import Verification
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +49,10 @@ class AdminServices:
     """Deleting accounts."""
     deliveries: DeliveryService
     """The outbox."""
+    retention: RetentionService
+    """What is old."""
+    verification: Verification
+    """What is not as it should be."""
     public_url: str | None
     """Where programs reach the API; None while no server runs."""
 
@@ -78,6 +85,7 @@ def create_admin(services: AdminServices) -> Starlette:
             "dialect": account.dialect.value,
             "signs_with": "token" if account.signs_with_token else "signing key",
             "created_at": account.created_at.isoformat(timespec="seconds"),
+            "retention_days": account.retention_days,
             "token_rotated_at": rotated and rotated.isoformat(timespec="seconds"),
             "api_url": None if base is None else base + api_path(account),
         }
@@ -126,6 +134,14 @@ def create_admin(services: AdminServices) -> Starlette:
         own = {"signing_key": account.signing_key} if apart else {}
         return JSONResponse(shown(account) | own)
 
+    async def set_retention(request: Request) -> Response:
+        account = await asked(request)
+        days = (await _body(request)).get("days")
+        good = days is None or (isinstance(days, int) and not isinstance(days, bool))
+        if not good or (days is not None and not 0 <= days <= 36_500):
+            raise UsageError("days must be 0 to 36500, or null")
+        return JSONResponse(shown(await accounts.set_retention(account, days)))
+
     async def list_keys(request: Request) -> Response:
         return JSONResponse([_key(one) for one in await accounts.keys_of(await asked(request))])
 
@@ -146,10 +162,12 @@ def create_admin(services: AdminServices) -> Starlette:
             Route("/accounts/{sid}", delete_account, methods=["DELETE"]),
             Route("/accounts/{sid}/token", rotate_token, methods=["POST"]),
             Route("/accounts/{sid}/signing-key", set_signing_key, methods=["POST"]),
+            Route("/accounts/{sid}/retention", set_retention, methods=["POST"]),
             Route("/accounts/{sid}/keys", list_keys, methods=["GET"]),
             Route("/accounts/{sid}/keys", create_key, methods=["POST"]),
             Route("/keys/{sid}", delete_key, methods=["DELETE"]),
             *delivery_routes(services.deliveries, accounts),
+            *upkeep_routes(accounts, services.retention, services.verification),
         ],
         exception_handlers=dict.fromkeys((CallreelError, HTTPException, SQLAlchemyError), _refuse),
     )

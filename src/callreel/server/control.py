@@ -63,8 +63,10 @@ from callreel.service.media import MediaService
 from callreel.service.recordings import RecordingService
 from callreel.service.recovery import recover
 from callreel.service.registrations import RegistrationService
+from callreel.service.retention import RetentionService
 from callreel.service.room import Room, Step
 from callreel.service.throttle import FailureThrottle
+from callreel.service.verification import Finding, Verification
 from callreel.signalling.front_door import FrontDoor
 from callreel.signalling.user_agent import UserAgent
 from callreel.store.database import Database
@@ -280,14 +282,25 @@ class Control:
             admin = admin_socket(self._runtime)
             takes_calls = takes_calls_of(settings, account)
             removal = AccountRemoval(context, accounts, deletion.delete, takes_calls)
+            retention = RetentionService(context, deletion, settings.retention_days)
+            verification = Verification(context, renderer, media_store)
             admin_app = create_admin(
-                AdminServices(accounts, removal, DeliveryService(context), context.public_url)
+                AdminServices(
+                    accounts,
+                    removal,
+                    DeliveryService(context),
+                    retention,
+                    verification,
+                    context.public_url,
+                )
             )
             admin_listening = listen_admin(admin)
             stack.callback(admin_listening.close)
             await doors.enter_async_context(serving(admin_app, admin_listening))
             await stack.enter_async_context(_running(deliveries.run(), "deliveries"))
             await stack.enter_async_context(_running(disk.run(), "disk"))
+            await stack.enter_async_context(_running(retention.run(), "retention"))
+            await stack.enter_async_context(_running(_look_through(verification), "look through"))
             syncer = Syncer(data.journals, lambda: len(signalling) > 0)
             await stack.enter_async_context(_running(syncer.run(), "syncer"))
             await stack.enter_async_context(_running(pool.warm(), "render pool"))
@@ -296,6 +309,7 @@ class Control:
                 await telephony.configure(fresh)
                 takes_calls.clear()
                 takes_calls.update(takes_calls_of(fresh, account))
+                retention.days = fresh.retention_days
                 disk.warning_mb, disk.reserve_mb = fresh.disk_warning_mb, fresh.disk_reserve_mb
                 sender.policy = AddressPolicy(deny_private=not fresh.webhook_private_addresses)
                 logging.getLogger().setLevel(fresh.log_level.upper())
@@ -434,6 +448,18 @@ async def _quietly(work: Any) -> None:
 async def _workers_up(workers: WorkerPool) -> None:
     if not workers.healthy:
         raise MachineError("a media worker is away")
+
+
+async def _look_through(verification: Verification) -> None:
+    """Look for files without a row and rows without a file, once, and say what was found."""
+    try:
+        async for one in verification.run(hashes=False):
+            if isinstance(one, Finding):
+                level = logging.INFO if one.mended else logging.WARNING
+                mended = ": deleted" if one.mended else "; see callreel verify"
+                log.log(level, "%s: %s%s", one.about, one.trouble.value, mended)
+    except Exception as error:
+        log.error("what is kept cannot be looked through now: %s", error)
 
 
 async def _disk_state(room: Room) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from callreel.server.settings import Settings
-from callreel.server.sip_settings import RouteSettings, TrunkSettings
+from callreel.server.sip_settings import RouteSettings, TrunkSettings, begins_with
 from callreel.signalling.bridge import Source
 from callreel.signalling.destinations import Trunk
 from callreel.signalling.means import Dialplan
@@ -80,5 +80,5 @@ def _route(one: RouteSettings) -> Route:
         prepend=one.prepend,
         at_once=one.ring == "at-once",
         ring_seconds=one.ring_seconds,
-        record=one.record.request,
+        record=begins_with(one.record, one.retention_days),
     )

@@ -23,6 +23,8 @@ from callreel.service.context import Context
 from callreel.service.deletion import DeletionService
 from callreel.service.deliveries import DeliveryService
 from callreel.service.media import MediaService
+from callreel.service.retention import RetentionService
+from callreel.service.verification import Verification
 from callreel.store.database import Database
 from callreel.store.seal import Seal
 
@@ -62,6 +64,10 @@ async def offline_admin(settings: Settings, data: DataDir) -> AsyncIterator[ASGI
         removal = AccountRemoval(
             context, accounts, deletion.delete, takes_calls_of(settings, every[0])
         )
+        retention = RetentionService(context, deletion, settings.retention_days)
+        verification = Verification(context, renderer, media_store)
         yield create_admin(
-            AdminServices(accounts, removal, DeliveryService(context), public_url=None)
+            AdminServices(
+                accounts, removal, DeliveryService(context), retention, verification, None
+            )
         )

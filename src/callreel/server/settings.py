@@ -116,6 +116,9 @@ class Settings(BaseSettings):
     disk_reserve_mb: int | None = Field(default=None, ge=0, le=1_000_000_000)
     """Free space below which no new recording is begun: what is left is for those that run. MiB.
     Unless set, 3 % of the filesystem, and no more than 2 GiB."""
+    retention_days: int | None = Field(default=None, ge=1, le=36_500)
+    """Recordings are deleted so many days after their end, unless their account or the policy that
+    they were begun by says otherwise. For ever unless set."""
     accept_loopback: bool = True
     """Whether SIP from this machine needs no peer; its calls are the first account's."""
     loopback_record: RecordPolicy = RecordPolicy.ON_DEMAND

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Annotated, Literal, Self
 
@@ -52,6 +53,15 @@ def _sip_uri(value: str) -> str:
     return value
 
 
+Retention = Annotated[int | None, Field(ge=1, le=36_500)]
+
+
+def begins_with(policy: RecordPolicy, retention_days: int | None) -> RecordingRequest | None:
+    """The recording that each call begins with; None for none."""
+    request = policy.request
+    return request and replace(request, retention_days=retention_days)
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]{1,64}$")]
 
 
@@ -70,6 +80,8 @@ class PeerSettings(BaseModel):
     """``optional``: SRTP where it offers that. ``required``: nothing else. ``never``: none."""
     record: RecordPolicy = RecordPolicy.ON_DEMAND
     """``on-demand``: nothing is kept until the API asks. ``mono``, ``dual``: every call is."""
+    retention_days: Retention = None
+    """Such recordings are deleted so many days after their end; as the account's unless set."""
     nat: bool = False
     """Whether it is behind network address translation: where it names a private address in calls
     that are passed on, the one that its SIP comes from counts. Registered phones need not say."""
@@ -111,6 +123,8 @@ class TrunkSettings(BaseModel):
     offered with SRTP. ``never``: none."""
     record: RecordPolicy = RecordPolicy.ON_DEMAND
     """What every call from it is recorded as."""
+    retention_days: Retention = None
+    """Such recordings are deleted so many days after their end; as the account's unless set."""
 
     _networks = field_validator("addresses")(_are_networks)
 
@@ -146,6 +160,8 @@ class UserSettings(BaseModel):
     offered with SRTP. ``never``: none."""
     record: RecordPolicy = RecordPolicy.ON_DEMAND
     """What every call from it is recorded as."""
+    retention_days: Retention = None
+    """Such recordings are deleted so many days after their end; as the account's unless set."""
 
 
 class RouteSettings(BaseModel):
@@ -173,6 +189,8 @@ class RouteSettings(BaseModel):
     """How long each may ring."""
     record: RecordPolicy = RecordPolicy.ON_DEMAND
     """What every call that goes this way is recorded as."""
+    retention_days: Retention = None
+    """Such recordings are deleted so many days after their end; as the account's unless set."""
 
     @field_validator("to")
     @classmethod

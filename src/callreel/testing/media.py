@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -148,16 +150,17 @@ class ScriptedRenderer:
             raise MachineError("the disk was to fail")
         self.rendered.append(recording.id)
         report = self.folder / f"{recording.id}.json"
-        report.write_text("{}")
+        absent = self.absent_code is not None
+        sha256 = None if absent else hashlib.sha256(b"RIFF").hexdigest()
+        report.write_text(json.dumps({"sha256": sha256}))
         wav = self.folder / f"{recording.id}.wav"
         wav.write_bytes(b"RIFF")
-        absent = self.absent_code is not None
         return Rendered(
             wav=None if absent else wav,
             report=report,
             duration_ms=0 if absent else 1000,
             size_bytes=0 if absent else 4,
-            sha256=None if absent else "0" * 64,
+            sha256=sha256,
             absent_code=self.absent_code,
         )
 
