@@ -147,6 +147,8 @@ class WorkerState:
     """Datagrams not sent on because they were neither RTP nor RTCP."""
     unauthentic: int = 0
     """SRTP not sent on because it was not made with the key, or was replayed."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """How it keeps up: see :meth:`callreel.capture.gauge.Gauge.told`."""
 
 
 def encode_frame(value: Mapping[str, Any]) -> bytes:
@@ -422,6 +424,7 @@ def state_to_json(state: WorkerState) -> dict[str, Any]:
         "unsent": state.unsent,
         "strange": state.strange,
         "unauthentic": state.unauthentic,
+        "figures": dict(state.figures),
     }
 
 
@@ -442,6 +445,7 @@ def state_from_json(value: Mapping[str, Any]) -> WorkerState:
         unsent=_int(value, "unsent", 0, 1 << 62),
         strange=_int(value, "strange", 0, 1 << 62),
         unauthentic=_int(value, "unauthentic", 0, 1 << 62),
+        figures={str(name): float(one) for name, one in value.get("figures", {}).items()},
     )
 
 

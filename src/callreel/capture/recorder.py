@@ -23,6 +23,7 @@ from callreel.calls.model import PauseBehavior, Track
 from callreel.capture.anchor import Anchor, Instant
 from callreel.capture.changes import Changes
 from callreel.capture.disk import Disk
+from callreel.capture.gauge import Gauge
 from callreel.capture.handover import Keeper, NoKeeper
 from callreel.capture.intake import Intake
 from callreel.capture.opening import Opener
@@ -90,6 +91,7 @@ class Recorder:
         self._period_ns = settings.sweep_ms * 1_000_000
         self._silent_ns = settings.media_timeout_ms * 1_000_000
         self._watch_due_ns = 0
+        self._gauge = Gauge()
         self._calls: dict[str, LiveCall] = {}
         self._due: deque[LiveCall] = deque()
         self._checked_ns = 0
@@ -268,6 +270,17 @@ class Recorder:
             unsent=self._relay.unsent,
             strange=self._relay.strange,
             unauthentic=self._relay.unauthentic,
+            figures=self._gauge.told(
+                time.monotonic_ns(),
+                packets=self._intake.kept,
+                dropped=sum(
+                    tap.drops.overflowed
+                    for call in self._calls.values()
+                    for live in call.streams.values()
+                    for tap in (live.rtp, live.rtcp)
+                ),
+                journals=len(self._recordings.live),
+            ),
         )
 
     # The relay
@@ -320,6 +333,7 @@ class Recorder:
         if not self._due or self._due[0].due_ns > now_ns:
             return False
         self._anchor.check()
+        first_due_ns, begun_ns = self._due[0].due_ns, time.monotonic_ns()
         swept: list[LiveCall] = []
         for _ in range(calls):
             if not self._due or self._due[0].due_ns > now_ns:
@@ -338,6 +352,7 @@ class Recorder:
             self._recordings.write(*swept)
             for call in swept:
                 self._schedule(call)
+        self._gauge.swept(first_due_ns, begun_ns, time.monotonic_ns())
         return bool(self._due) and self._due[0].due_ns <= now_ns
 
     def _schedule(self, call: LiveCall) -> None:

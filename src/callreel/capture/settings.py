@@ -43,6 +43,8 @@ class WorkerSettings:
     """After how long nothing from a peer of a bridged call is reported; 0: never."""
     index: int = 0
     """Which worker this is, from 0."""
+    log_format: str = "text"
+    """``text`` or ``json``."""
     workers: int = 1
     """How many there are: the supervisor must hold the sockets of all within one limit."""
 

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from callreel.base.errors import CallreelError, MachineError, PeerError, UsageError
+from callreel.base.log_lines import formatter
 from callreel.capture import handover
 from callreel.capture.handover import Keeper, Message, NoKeeper, Word
 from callreel.capture.protocol import (
@@ -51,6 +52,7 @@ from callreel.capture.settings import (
     settings_from_argument,
 )
 
+_LOG_LINE = "callreel worker %(process)d: %(message)s"
 _READ_BYTES = 64 * 1024
 _MAX_UNSENT_BYTES = 16 * 1024 * 1024
 _CALLS_AT_A_TIME = 16
@@ -371,13 +373,14 @@ def _raise_file_limit() -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Run a worker; the process's exit status."""
-    logging.basicConfig(
-        level=logging.INFO, format="callreel worker %(process)d: %(message)s", stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(_LOG_LINE))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         if len(arguments) != 1:
             raise UsageError("want one argument, the settings")
         settings = settings_from_argument(arguments[0])
+        handler.setFormatter(formatter(settings.log_format, _LOG_LINE))
         if LISTEN_FD not in os.environ:
             raise UsageError(f"want a listening socket in {LISTEN_FD}")
         listener = socket.socket(fileno=int(os.environ[LISTEN_FD]))

@@ -17,6 +17,7 @@ from callreel.cli import (
     phone,
     recordings,
     serve,
+    status,
     upgrade,
     verify,
 )
@@ -30,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command("serve")(serve.serve)
+app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.command("upgrade")(upgrade.upgrade)
 app.command("check-config")(check_config.check_config)

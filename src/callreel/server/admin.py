@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ class AdminServices:
     """What is not as it should be."""
     public_url: str | None
     """Where programs reach the API; None while no server runs."""
+    status: Callable[[], Awaitable[dict[str, Any]]] | None = None
+    """What the server is doing; None while none runs."""
 
 
 def admin_socket(runtime: Path) -> Path:
@@ -154,6 +157,11 @@ def create_admin(services: AdminServices) -> Starlette:
     async def delete_key(request: Request) -> Response:
         return JSONResponse(_key(await accounts.delete_key(request.path_params["sid"])))
 
+    async def show_status(_: Request) -> Response:
+        if services.status is None:
+            raise UsageError("no server is up here")
+        return JSONResponse(await services.status())
+
     app = Starlette(
         routes=[
             Route("/accounts", list_accounts, methods=["GET"]),
@@ -166,6 +174,7 @@ def create_admin(services: AdminServices) -> Starlette:
             Route("/accounts/{sid}/keys", list_keys, methods=["GET"]),
             Route("/accounts/{sid}/keys", create_key, methods=["POST"]),
             Route("/keys/{sid}", delete_key, methods=["DELETE"]),
+            Route("/status", show_status, methods=["GET"]),
             *delivery_routes(services.deliveries, accounts),
             *upkeep_routes(accounts, services.retention, services.verification),
         ],

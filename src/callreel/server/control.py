@@ -20,7 +20,9 @@ from typing import Any
 import uvloop
 
 from callreel.api.app import ApiServices, create_app
+from callreel.api.metrics import Metrics
 from callreel.base.errors import CallreelError, MachineError, UsageError
+from callreel.base.log_lines import formatter
 from callreel.capture.client import WorkerPool
 from callreel.capture.protocol import WorkerEvent, WorkerEventKind
 from callreel.console.app import create_console
@@ -33,14 +35,17 @@ from callreel.render.pool import JournalRenderer, RenderPool
 from callreel.server.addresses import Bound, bind_tcp, reachable, url_host
 from callreel.server.admin import AdminServices, admin_socket, create_admin, listen_admin
 from callreel.server.banner import banner, clear_text_warning
+from callreel.server.bounds import Bounds
 from callreel.server.datadir import DataDir
 from callreel.server.disk import DiskWatch
 from callreel.server.health import Down, Health
 from callreel.server.http import serving
+from callreel.server.metrics import CONTENT_TYPE, exposition
 from callreel.server.outbox import StoreOutbox
 from callreel.server.peering import takes_calls_of
 from callreel.server.rereading import Rereading
 from callreel.server.settings import Settings, load_settings
+from callreel.server.status import Status
 from callreel.server.supervisor import (
     LIFELINE_FD,
     REPLACE_ME,
@@ -259,6 +264,27 @@ class Control:
             health.add("disk", lambda: _disk_state(context.room))
             health.add("journals", self._journals_state)
             health.add("finishing", lambda: _finishing_state(finishing))
+            syncer = Syncer(data.journals, lambda: len(signalling) > 0)
+            bounds = Bounds(agent, context.backlog)
+            status = Status(
+                clock=clock,
+                database=database,
+                workers=workers,
+                finishing=finishing,
+                delivery=deliveries,
+                syncer=syncer,
+                room=context.room,
+                health=health,
+                calls=lambda: len(signalling),
+                limits=bounds.used,
+                sweep_s=settings.sweep_period_ms / 1000,
+            )
+            logging.getLogger().addHandler(status.logged)
+            stack.callback(logging.getLogger().removeHandler, status.logged)
+
+            async def figures() -> tuple[bytes, str]:
+                return exposition(await status.gather()), CONTENT_TYPE
+
             app = create_app(
                 ApiServices(
                     accounts=accounts,
@@ -267,6 +293,7 @@ class Control:
                     media=media,
                     deletion=deletion,
                     health=health.check,
+                    metrics=Metrics(figures, settings.metrics_loopback, settings.metrics_token),
                 ),
                 public_url=context.public_url,
                 media_auth=settings.media_auth,
@@ -275,7 +302,12 @@ class Control:
             app.mount("/console", create_console(accounts, calls, recordings))
             trusted = settings.trusted_proxies
             await doors.enter_async_context(
-                serving(app, http_socket, tls=secured, trusted_proxies=trusted)
+                serving(
+                    bounds.over(app, settings.max_requests),
+                    http_socket,
+                    tls=secured,
+                    trusted_proxies=trusted,
+                )
             )
             if tls is not None:
                 await stack.enter_async_context(_running(tls.watch(), "certificate"))
@@ -292,6 +324,7 @@ class Control:
                     retention,
                     verification,
                     context.public_url,
+                    status.gather,
                 )
             )
             admin_listening = listen_admin(admin)
@@ -300,8 +333,9 @@ class Control:
             await stack.enter_async_context(_running(deliveries.run(), "deliveries"))
             await stack.enter_async_context(_running(disk.run(), "disk"))
             await stack.enter_async_context(_running(retention.run(), "retention"))
+            context.backlog.most = settings.max_owed_webhooks
+            await stack.enter_async_context(_running(bounds.watch(database), "backlog"))
             await stack.enter_async_context(_running(_look_through(verification), "look through"))
-            syncer = Syncer(data.journals, lambda: len(signalling) > 0)
             await stack.enter_async_context(_running(syncer.run(), "syncer"))
             await stack.enter_async_context(_running(pool.warm(), "render pool"))
 
@@ -309,6 +343,8 @@ class Control:
                 await telephony.configure(fresh)
                 takes_calls.clear()
                 takes_calls.update(takes_calls_of(fresh, account))
+                context.backlog.most = fresh.max_owed_webhooks
+                bounds.most_requests = fresh.max_requests
                 retention.days = fresh.retention_days
                 disk.warning_mb, disk.reserve_mb = fresh.disk_warning_mb, fresh.disk_reserve_mb
                 sender.policy = AddressPolicy(deny_private=not fresh.webhook_private_addresses)
@@ -562,11 +598,9 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
     try:
         settings = load()
-        logging.basicConfig(
-            level=settings.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-            stream=sys.stderr,
-        )
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(formatter(settings.log_format))
+        logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
         for chatty in ("httpx", "httpcore", "alembic", "uvicorn"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -119,6 +119,15 @@ class Settings(BaseSettings):
     retention_days: int | None = Field(default=None, ge=1, le=36_500)
     """Recordings are deleted so many days after their end, unless their account or the policy that
     they were begun by says otherwise. For ever unless set."""
+    max_requests: int = Field(default=256, ge=0, le=100_000)
+    """HTTP requests at once; beyond it they get 503. 0: no limit."""
+    max_owed_webhooks: int = Field(default=100_000, ge=0, le=100_000_000)
+    """Webhooks owed and not delivered; beyond it no recording is begun that would owe more.
+    0: no limit."""
+    metrics_loopback: bool = True
+    """Whether anybody on this machine may read ``/metrics``."""
+    metrics_token: str | None = Field(default=None, min_length=16, repr=False)
+    """Whoever sends it as a bearer token may read ``/metrics`` from anywhere."""
     accept_loopback: bool = True
     """Whether SIP from this machine needs no peer; its calls are the first account's."""
     loopback_record: RecordPolicy = RecordPolicy.ON_DEMAND
@@ -133,6 +142,8 @@ class Settings(BaseSettings):
     """How long SIGTERM waits for rendering and webhooks; the next start takes up the rest."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much is logged."""
+    log_format: Literal["text", "json"] = "text"
+    """``json``: an object a line, with the ids of calls and recordings in keys of their own."""
     bootstrap_account_sid: str | None = None
     """SID of the first account: a dashed UUID, or AC and 32 hex digits; random unless set."""
     bootstrap_auth_token: str | None = Field(default=None, min_length=8, repr=False)

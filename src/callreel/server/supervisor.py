@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import resource
 import selectors
@@ -46,6 +47,7 @@ REPLACE_ME = 75
 """Exit status of a control process that is to be replaced (``EX_TEMPFAIL``)."""
 _BACKLOG = 64
 _RETRY_SEND_S = 0.02
+_log_as_json = False
 _SAME_SIGNAL_S = 0.2
 """A second SIGTERM that comes sooner is the same order told twice, to us and to our group."""
 
@@ -70,6 +72,7 @@ def supervise(
     worker_argvs: Sequence[Sequence[str]],
     runtime_dir: Path,
     inherited: Sequence[int] = (),
+    log_format: str = "text",
 ) -> int:
     """Run the processes until the control process ends in order or a signal comes; exit status.
 
@@ -83,6 +86,8 @@ def supervise(
 
     Raises ``UsageError`` if ``runtime_dir`` cannot hold sockets.
     """
+    global _log_as_json
+    _log_as_json = log_format == "json"
     return _Supervisor(control_argv, worker_argvs, runtime_dir, inherited).run()
 
 
@@ -475,6 +480,11 @@ def _of_what(status: int) -> str:
 
 
 def _log(text: str) -> None:
+    line = f"callreel supervisor: {text}"
+    if _log_as_json:
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        keys = {"at": at, "level": "warning", "logger": "callreel.supervisor", "message": text}
+        line = json.dumps(keys)
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"callreel supervisor: {text}\n")
+        sys.stderr.write(f"{line}\n")
         sys.stderr.flush()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from callreel.base.clock import Clock
 from callreel.base.ids import IdSource
 from callreel.calls.media import MediaPlane
-from callreel.service.room import Room
+from callreel.service.room import Backlog, Room
 from callreel.store.database import Database
 
 
@@ -30,3 +30,5 @@ class Context:
     """To be called after a transaction that owes a webhook."""
     room: Room = field(default_factory=Room)
     """How full the disk is."""
+    backlog: Backlog = field(default_factory=Backlog)
+    """How many webhooks are owed."""

@@ -41,6 +41,10 @@ class FinishingService:
         self._media_store = media_store
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._again = asyncio.Event()
+        self.renders = 0
+        """Recordings finished since the start."""
+        self.render_seconds = 0.0
+        """Rendering took in all."""
         self.failing: dict[str, str] = {}
         """Recordings that could not be finished when it was last tried, and why."""
 
@@ -134,7 +138,10 @@ class FinishingService:
     async def _finish(self, recording: Recording) -> None:
         if not await self._is_stopped(recording):
             return  # committed although we were told that it failed, or by an earlier task
+        begun = self._context.clock.monotonic()
         rendered = await self._renderer.render(recording)
+        self.render_seconds += self._context.clock.monotonic() - begun
+        self.renders += 1
         key = media_key(recording)
         await self._put(f"{key}.json", rendered.report)
         if rendered.wav is not None:

@@ -96,6 +96,8 @@ class RecordingService:
                         return other, False
                 if context.room.step is Step.OUT:
                     raise NoRoom(f"no new recording is begun: {context.room.text}")
+                if request.callback is not None and context.backlog.is_full:
+                    raise Unavailable(f"{context.backlog.owed} webhooks are owed already")
                 now = context.clock.now()
                 recording = Recording(
                     id=context.ids.new_id(),

@@ -42,6 +42,21 @@ class Marks:
         )
 
 
+@dataclass(slots=True)
+class Backlog:
+    """How many webhooks are owed and not delivered; told from time to time."""
+
+    owed: int = 0
+    """When it was last looked at."""
+    most: int = 0
+    """From there on no recording is begun that would owe more. 0: no limit."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many as there may be."""
+        return 0 < self.most <= self.owed
+
+
 class Room:
     """What there is, on the filesystem that has least of it."""
 
