@@ -287,6 +287,10 @@ class Run:
                 f"{by_kind[kind]} times; at most {verdict.lost_s.get(kind, 0.0):.2f} s of a track "
                 f"lost, {verdict.lost_frames[kind]} packets in all",
             )
+        show(
+            "  a second one too soon",
+            f"at most {verdict.away_s:.2f} s more: what was queued for a worker that was not back",
+        )
         show("lost without an accident", f"{verdict.lost_frames[None]} packets")
         show("moved at a restart", f"{verdict.shifts} times, by a millisecond at most")
         show("unplayable", str(verdict.unplayable))

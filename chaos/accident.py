@@ -35,6 +35,9 @@ WEIGHTS = {
 ENDS_THE_SERVER = frozenset({Accident.SUPERVISOR, Accident.EVERYTHING})
 """After which somebody has to start the server again: its calls are over."""
 
+HITS_WORKERS = frozenset(set(Accident) - {Accident.CONTROL, Accident.RENDERER})
+"""In which media workers die, or are told to end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Happened:

@@ -258,7 +258,9 @@ class Conversations:
                     await self._callees.hang_up(self._callees.calls[take.number])
         except (PeerError, TimeoutError, KeyError) as error:
             # After the death of everything there is nobody who knows the call.
-            if len(self._house.ended_ns) == epoch:
+            # 481: it had noted the end, and died before it could say so.
+            known = getattr(error, "status", None) != 481
+            if known and len(self._house.ended_ns) == epoch:
                 self.unanswered.append(str(error) or type(error).__name__)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chaos.accident import ENDS_THE_SERVER, Accident, Happened
+from chaos.accident import ENDS_THE_SERVER, HITS_WORKERS, Accident, Happened
 from chaos.conversation import Take
 from chaos.frames import find
 
@@ -40,6 +40,8 @@ class Verdict:
     """Of audio compared, over all tracks."""
     lost_s: dict[Accident | None, float] = field(default_factory=lambda: defaultdict(float))
     """The most that one accident of a kind cost one track; None: no accident explains it."""
+    away_s: float = 0.0
+    """The most that one track lost because a second accident came before a worker was back."""
     lost_frames: Counter[Accident | None] = field(default_factory=Counter)
     """Packets lost in all, by the accident."""
     shifts: int = 0
@@ -117,15 +119,28 @@ class Verdict:
         self.frames += int(wanted.sum())
         self.seconds += float(wanted.sum()) * FRAME_S
         for first, last in runs(wanted & ~whole, wanted):
-            count = int((wanted & ~whole)[first : last + 1].sum())
+            lost = wanted & ~whole
+            lost[:first] = lost[last + 1 :] = False
             culprit = whose(int(sent[first]), int(sent[last]), happened)
-            lost_s = count * FRAME_S
-            self.lost_s[culprit] = max(self.lost_s[culprit], lost_s)
-            self.lost_frames[culprit] += count
+            # A second accident before a worker was back: what was queued for it is gone as well.
+            earlier = first_to_hit(int(sent[first]), happened, culprit)
+            away = lost & (sent > earlier.at_ns) if earlier is not None else lost & False
+            lost_s = int((lost & ~away).sum()) * FRAME_S
+            kind = culprit.kind if culprit else None
+            self.lost_s[kind] = max(self.lost_s[kind], lost_s)
+            self.lost_frames[kind] += int(lost.sum())
+            self.away_s = max(self.away_s, int(away.sum()) * FRAME_S)
             if culprit is None:
                 self.blame(f"{name}: {lost_s:.2f} s lost without an accident, at {sent[first]}")
             elif lost_s > _PROMISED_S:
-                self.blame(f"{name}: {lost_s:.2f} s lost to: {culprit.value}")
+                self.blame(
+                    f"{name}: {lost_s:.2f} s lost to: {culprit.kind.value}, at {sent[first]}; "
+                    + ", ".join(
+                        f"{one.kind.value} {(one.at_ns - sent[first]) / 1e9:+.2f} s"
+                        for one in happened
+                        if abs(one.at_ns - int(sent[first])) < NEAR_NS
+                    )
+                )
 
 
 def read(wav: bytes) -> NDArray[np.int16]:
@@ -185,10 +200,24 @@ def runs(lacking: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> list[tuple[in
     return found
 
 
-def whose(first_ns: int, last_ns: int, happened: Sequence[Happened]) -> Accident | None:
+def whose(first_ns: int, last_ns: int, happened: Sequence[Happened]) -> Happened | None:
     """The accident that a stretch was lost to: the first one after its end, or during it."""
     near = [one for one in happened if first_ns - EDGE_NS <= one.at_ns <= last_ns + NEAR_NS]
-    return min(near, key=lambda one: abs(one.at_ns - last_ns)).kind if near else None
+    return min(near, key=lambda one: abs(one.at_ns - last_ns)) if near else None
+
+
+def first_to_hit(
+    first_ns: int, happened: Sequence[Happened], culprit: Happened | None
+) -> Happened | None:
+    """The first accident to workers within a stretch that another one ended, or None."""
+    if culprit is None:
+        return None
+    hits = [
+        one
+        for one in happened
+        if one.kind in HITS_WORKERS and first_ns - EDGE_NS <= one.at_ns < culprit.at_ns
+    ]
+    return min(hits, key=lambda one: one.at_ns) if hits else None
 
 
 def _restarts(report: dict[str, Any]) -> int:

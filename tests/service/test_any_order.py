@@ -62,10 +62,13 @@ class FailingDatabase(Database):
     """Cannot be written to while it is told so."""
 
     is_away = False
+    fails_in = 0
+    """Once, at the so-manieth transaction from now; 0: not."""
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        if self.is_away:
+        self.fails_in = max(0, self.fails_in - 1)
+        if self.is_away or self.fails_in == 1:
             raise DatabaseUnavailable("it was to be away")
         async with super().begin() as connection:
             yield connection
@@ -155,6 +158,10 @@ class AnyOrder(RuleBasedStateMachine):
     def the_database_comes_and_goes(self, away: bool) -> None:
         self.database.is_away = away
 
+    @rule(transactions=st.integers(1, 4))
+    def the_database_fails_once(self, transactions: int) -> None:
+        self.database.fails_in = transactions + 1
+
     @rule()
     def time_passes(self) -> None:
         self._try(asyncio.sleep(0.01))
@@ -163,7 +170,7 @@ class AnyOrder(RuleBasedStateMachine):
     def the_control_process_dies(self, data: st.DataObject, workers_too: bool) -> None:
         """With the workers, or alone; some calls are taken up, the others are over."""
         taken_up = [call for call in self.calls if data.draw(st.booleans())]
-        self.database.is_away = False  # without it nothing starts
+        self.database.is_away, self.database.fails_in = False, 0  # without it nothing starts
         self.media.fail, self.media.silent = set(), set()
         self._restart([] if workers_too else taken_up, workers_too=workers_too)
 
@@ -173,7 +180,7 @@ class AnyOrder(RuleBasedStateMachine):
         if not hasattr(self, "house"):
             return
         try:
-            self.database.is_away = False
+            self.database.is_away, self.database.fails_in = False, 0
             self.media.fail, self.media.silent = set(), set()
             self.renderer.failures = self.renderer.discard_failures = 0
             self._restart(self.calls, workers_too=False)
