@@ -21,12 +21,12 @@ class Accident(Enum):
 
 
 WEIGHTS = {
-    Accident.CONTROL: 20,
-    Accident.WORKER: 34,
+    Accident.CONTROL: 15,
+    Accident.WORKER: 38,
     Accident.RENDERER: 24,
     Accident.CONTROL_AND_WORKER: 5,
-    Accident.WORKERS: 6,
-    Accident.ALL_BUT_SUPERVISOR: 3,
+    Accident.WORKERS: 8,
+    Accident.ALL_BUT_SUPERVISOR: 2,
     Accident.SUPERVISOR: 3,
     Accident.EVERYTHING: 5,
 }

@@ -65,6 +65,7 @@ _STALLED_NS = 1_000_000_000
 _ORPHANED_S = 20.0
 """How long a control process may take for that."""
 _EX_CONFIG = 78
+_NICENESS = -10
 _GC_THRESHOLD = 50_000
 
 _log = logging.getLogger("callreel.capture")
@@ -396,6 +397,9 @@ def main(arguments: Sequence[str]) -> int:
     except (UsageError, OSError, ValueError) as error:
         _log.error("%s", error)
         return _EX_CONFIG
+    with contextlib.suppress(OSError):
+        # Where we may: whatever else the machine does can wait a few milliseconds, a sweep cannot.
+        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
     worker.run()
     return 0
 

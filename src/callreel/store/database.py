@@ -26,7 +26,7 @@ from callreel.store.seal import Seal
 _DRIVERS = {"sqlite": ("pysqlite", "aiosqlite"), "postgresql": ("psycopg", "psycopg")}
 
 
-_WRITER_PATIENCE_S = 10.0
+_WRITER_PATIENCE_S = 30.0
 """How long a transaction waits for those before it."""
 _BUSY_MS = 5000
 """How long SQLite waits for another process that has locked the file."""
