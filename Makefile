@@ -13,7 +13,7 @@ help: ## Show this help
 	@echo "make test    set up, then run the test suite"
 	@echo "make serve   set up, then run the server (ARGS=\"--http 0.0.0.0:8080\" adds options)"
 	@echo "make lint    ruff, mypy --strict and the import rules"
-	@echo "make bench   measure capture, rendering, 200 calls at once and 100 bridged ones"
+	@echo "make bench   measure capture, rendering, 200 calls at once, 100 bridged ones, 100 messages"
 	@echo "make chaos   kill a server's processes 1,000 times and compare every recording"
 	@echo "make clean   remove the environment and what runs left behind"
 

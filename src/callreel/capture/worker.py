@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,6 +65,10 @@ _STALLED_NS = 1_000_000_000
 """A sweep that is so late says that something held us up."""
 _ORPHANED_S = 20.0
 """How long a control process may take for that."""
+_MUST_BE_TOLD = (WorkerEventKind.PLAYED, WorkerEventKind.DIGIT, WorkerEventKind.FELL_SILENT)
+"""Documents wait for these: what happens while there is no control connection is told to the
+next."""
+_MAX_UNTOLD = 1000
 _EX_CONFIG = 78
 _NICENESS = -10
 _GC_THRESHOLD = 50_000
@@ -140,6 +145,7 @@ class Worker:
         )
         self._clients: dict[int, _Client] = {}
         self._selector = selectors.DefaultSelector()
+        self._untold: deque[bytes] = deque(maxlen=_MAX_UNTOLD)
         self._stopping = False
         self._orphaned_until_s: float | None = None
 
@@ -159,6 +165,9 @@ class Worker:
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._selector.register(
             self._recorder.relay_fileno(), selectors.EVENT_READ, self._recorder.relay
+        )
+        self._selector.register(
+            self._recorder.players_fileno(), selectors.EVENT_READ, self._recorder.play_on
         )
         if self._supervisor is not None:
             self._take_over(self._supervisor)
@@ -262,6 +271,8 @@ class Worker:
         client = _Client(sock)
         self._clients[sock.fileno()] = client
         self._selector.register(sock, selectors.EVENT_READ, client)
+        while self._untold:
+            self._send(client, self._untold.popleft())
 
     def _serve(self, client: _Client, events: int) -> None:
         if events & selectors.EVENT_WRITE:
@@ -311,6 +322,18 @@ class Worker:
             case Op.UNBRIDGE:
                 recorder.unbridge(request.call_id)
                 return {}
+            case Op.ATTEND:
+                recorder.attend(request.call_id)
+                return {}
+            case Op.PLAY:
+                recorder.play(request.call_id, request.play_id, request.sounds, token=request.token)
+                return {}
+            case Op.STOP_PLAYING:
+                recorder.stop_playing(request.call_id)
+                return {}
+            case Op.LISTEN:
+                recorder.listen(request.call_id, request.silence_ms)
+                return {}
             case Op.START:
                 instant = recorder.start(request.recording_id, request.call_id, request.tracks)
                 return instant_to_json(datetime_of(instant.wall_ns))
@@ -331,6 +354,8 @@ class Worker:
         if event.kind is WorkerEventKind.WRITE_FAILED:
             _log.error("recording %s: %s", event.recording_id, event.data.get("message"))
         frame = encode_frame(event_to_json(event))
+        if not self._clients and event.kind in _MUST_BE_TOLD:
+            self._untold.append(frame)
         for client in list(self._clients.values()):
             self._send(client, frame)
 

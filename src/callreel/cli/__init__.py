@@ -10,9 +10,11 @@ import callreel
 from callreel.base.errors import CallreelError
 from callreel.cli import (
     accounts,
+    calls,
     check_config,
     deliveries,
     demo,
+    doctor,
     keys,
     phone,
     recordings,
@@ -35,8 +37,10 @@ app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.command("upgrade")(upgrade.upgrade)
 app.command("check-config")(check_config.check_config)
+app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.add_typer(accounts.app, name="accounts")
+app.add_typer(calls.app, name="calls")
 app.add_typer(keys.app, name="keys")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(recordings.app, name="recordings")

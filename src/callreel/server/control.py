@@ -24,9 +24,11 @@ from callreel.api.metrics import Metrics
 from callreel.base.errors import CallreelError, MachineError, UsageError
 from callreel.base.log_lines import formatter
 from callreel.capture.client import WorkerPool
-from callreel.capture.protocol import WorkerEvent, WorkerEventKind
+from callreel.capture.protocol import WorkerEvent, WorkerEventKind, media_heard
 from callreel.console.app import create_console
 from callreel.delivery.address import AddressPolicy
+from callreel.delivery.documents import ProgramDocuments
+from callreel.delivery.exchange import Exchange
 from callreel.delivery.sender import Sender
 from callreel.delivery.worker import DeliveryLoop
 from callreel.journal.keys import JournalSeal
@@ -45,6 +47,7 @@ from callreel.server.outbox import StoreOutbox
 from callreel.server.peering import takes_calls_of
 from callreel.server.rereading import Rereading
 from callreel.server.settings import Settings, load_settings
+from callreel.server.speech import prompts_of, signing_keys
 from callreel.server.status import Status
 from callreel.server.supervisor import (
     LIFELINE_FD,
@@ -57,6 +60,7 @@ from callreel.server.syncer import Syncer
 from callreel.server.system import RandomIds, SystemClock
 from callreel.server.telephony import Telephony
 from callreel.server.tls import Tls, sip_tls_of, tls_of
+from callreel.server.voice import Voice
 from callreel.service.account_removal import AccountRemoval
 from callreel.service.accounts import AccountService, Bootstrap
 from callreel.service.calls import CallService
@@ -106,6 +110,7 @@ class Control:
         self._signalling: FrontDoor | None = None
         self._recordings: RecordingService | None = None
         self._unwritable: set[str] = set()
+        self._voice: Voice | None = None
 
     def stop(self) -> None:
         """Begin the orderly end of :meth:`run`."""
@@ -172,14 +177,14 @@ class Control:
                 secured = https_socket, tls.context
                 https_url = f"https://{url_host(reachable(https_host))}:{https_port}"
 
-            sender = await stack.enter_async_context(
-                Sender(
-                    clock,
-                    policy=AddressPolicy(deny_private=not settings.webhook_private_addresses),
-                )
+            exchange = await stack.enter_async_context(
+                Exchange(policy=AddressPolicy(deny_private=not settings.webhook_private_addresses))
             )
             deliveries = DeliveryLoop(
-                StoreOutbox(database), sender, clock, jitter=random.SystemRandom().random
+                StoreOutbox(database),
+                Sender(clock, exchange),
+                clock,
+                jitter=random.SystemRandom().random,
             )
             context = Context(
                 database=database,
@@ -224,6 +229,20 @@ class Control:
             account = await accounts.ensure_first(
                 Bootstrap(settings.bootstrap_account_sid, settings.bootstrap_auth_token)
             )
+            signing_key = signing_keys(database)
+            prompts = prompts_of(settings, data, exchange, signing_key, clock)
+            stack.push_async_callback(prompts.close)
+            voice = Voice(
+                context,
+                account,
+                accounts=accounts,
+                calls=calls,
+                recordings=recordings,
+                media=workers,
+                prompts=prompts,
+                documents=ProgramDocuments(exchange, signing_key, new_id=ids.new_id),
+            )
+            await voice.configure(settings)
             telephony = await Telephony.of(
                 settings,
                 account,
@@ -234,13 +253,16 @@ class Control:
                 media=workers,
                 clock=clock,
                 ids=ids,
+                voice_media=workers,
             )
             agent, signalling = telephony.agent, telephony.door
-            calls.control = self._signalling = signalling
             self._recordings = recordings
+            voice.attach(telephony)
+            self._signalling, self._voice = signalling, voice
             stack.push_async_callback(telephony.close)
             taken_up = await signalling.restore()
             await recover(context, calls, recordings, finishing, taken_up=taken_up)
+            await voice.service.restore(taken_up)
             sip_host, sip_port = await _listen_sip(agent, bound.sip(settings.sip_address))
             sips_uri, sips_port = None, 0
             if settings.sips_address is not None:
@@ -289,6 +311,7 @@ class Control:
                 ApiServices(
                     accounts=accounts,
                     calls=calls,
+                    voice=voice.service,
                     recordings=recordings,
                     media=media,
                     deletion=deletion,
@@ -323,6 +346,7 @@ class Control:
                     DeliveryService(context),
                     retention,
                     verification,
+                    calls,
                     context.public_url,
                     status.gather,
                 )
@@ -340,6 +364,7 @@ class Control:
             await stack.enter_async_context(_running(pool.warm(), "render pool"))
 
             async def take(fresh: Settings) -> None:
+                await voice.configure(fresh)
                 await telephony.configure(fresh)
                 takes_calls.clear()
                 takes_calls.update(takes_calls_of(fresh, account))
@@ -347,7 +372,7 @@ class Control:
                 bounds.most_requests = fresh.max_requests
                 retention.days = fresh.retention_days
                 disk.warning_mb, disk.reserve_mb = fresh.disk_warning_mb, fresh.disk_reserve_mb
-                sender.policy = AddressPolicy(deny_private=not fresh.webhook_private_addresses)
+                exchange.policy = AddressPolicy(deny_private=not fresh.webhook_private_addresses)
                 logging.getLogger().setLevel(fresh.log_level.upper())
                 self._settings = fresh
 
@@ -406,6 +431,7 @@ class Control:
             log.info("stopping: ending %d calls", len(signalling))
             signalling.refuse_new()
             await calls.hang_up_all(reason=SHUTDOWN)
+            await voice.service.close()
             await self._drain(finishing, deliveries, database)
         return False
 
@@ -432,6 +458,11 @@ class Control:
 
     def _worker_event(self, event: WorkerEvent) -> None:
         """What the workers report unasked."""
+        # What a call hears is for whoever steers it. Not logged: keys may be a secret.
+        if media_heard(event) is not None:
+            if self._voice is not None:
+                self._voice.heard(event)
+            return
         about = event.recording_id or event.call_id or f"worker {event.worker}"
         quiet = event.kind in (WorkerEventKind.LATCHED, WorkerEventKind.WORKER_BACK)
         log.log(

@@ -19,10 +19,12 @@ from callreel.server.settings import Settings
 from callreel.server.system import RandomIds, SystemClock
 from callreel.service.account_removal import AccountRemoval
 from callreel.service.accounts import AccountService
+from callreel.service.calls import CallService
 from callreel.service.context import Context
 from callreel.service.deletion import DeletionService
 from callreel.service.deliveries import DeliveryService
 from callreel.service.media import MediaService
+from callreel.service.recordings import RecordingService
 from callreel.service.retention import RetentionService
 from callreel.service.verification import Verification
 from callreel.store.database import Database
@@ -66,8 +68,9 @@ async def offline_admin(settings: Settings, data: DataDir) -> AsyncIterator[ASGI
         )
         retention = RetentionService(context, deletion, settings.retention_days)
         verification = Verification(context, renderer, media_store)
+        calls = CallService(context, RecordingService(context, lambda _: None))
         yield create_admin(
             AdminServices(
-                accounts, removal, DeliveryService(context), retention, verification, None
+                accounts, removal, DeliveryService(context), retention, verification, calls, None
             )
         )
