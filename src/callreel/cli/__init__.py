@@ -8,7 +8,7 @@ import typer
 
 import callreel
 from callreel.base.errors import CallreelError
-from callreel.cli import accounts, check_config, demo, keys, phone, serve
+from callreel.cli import accounts, check_config, deliveries, demo, keys, phone, serve
 
 app = typer.Typer(
     name="callreel",
@@ -23,6 +23,7 @@ app.command("check-config")(check_config.check_config)
 app.command("demo")(demo.demo)
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(keys.app, name="keys")
+app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(phone.app, name="phone")
 
 

@@ -48,13 +48,17 @@ class Admin:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
-    async def get(self, *path: str) -> Any:
+    async def get(self, *path: str, **query: str) -> Any:
         """Read."""
-        return await self._ask("GET", path)
+        return await self._ask("GET", path, params=query)
 
     async def post(self, *path: str, **body: object) -> Any:
         """Make or change."""
         return await self._ask("POST", path, json=body)
+
+    async def post_to(self, *path: str, **query: str) -> Any:
+        """Do something to all that the query chooses."""
+        return await self._ask("POST", path, params=query)
 
     async def delete(self, *path: str, **query: str) -> Any:
         """Delete."""

@@ -24,8 +24,10 @@ from starlette.routing import Route
 from callreel.base.errors import CallreelError, UsageError
 from callreel.calls.model import Account, ApiKey, Dialect
 from callreel.calls.spelling import account_sid, api_path, key_sid
+from callreel.server.admin_deliveries import delivery_routes
 from callreel.service.account_removal import AccountRemoval
 from callreel.service.accounts import AccountService
+from callreel.service.deliveries import DeliveryService
 from callreel.service.errors import AccountInUse, NotFound
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ class AdminServices:
     """Accounts and keys."""
     removal: AccountRemoval
     """Deleting accounts."""
+    deliveries: DeliveryService
+    """The outbox."""
     public_url: str | None
     """Where programs reach the API; None while no server runs."""
 
@@ -145,6 +149,7 @@ def create_admin(services: AdminServices) -> Starlette:
             Route("/accounts/{sid}/keys", list_keys, methods=["GET"]),
             Route("/accounts/{sid}/keys", create_key, methods=["POST"]),
             Route("/keys/{sid}", delete_key, methods=["DELETE"]),
+            *delivery_routes(services.deliveries, accounts),
         ],
         exception_handlers=dict.fromkeys((CallreelError, HTTPException, SQLAlchemyError), _refuse),
     )
@@ -154,7 +159,7 @@ def create_admin(services: AdminServices) -> Starlette:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
-        text = "no such account or key" if error.status_code == 404 else error.detail
+        text = "no such thing here" if error.status_code == 404 else error.detail
         return JSONResponse({"error": text}, error.status_code)
     if isinstance(error, UsageError | NotFound):
         status = 400 if isinstance(error, UsageError) else 404

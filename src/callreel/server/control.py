@@ -50,6 +50,7 @@ from callreel.service.accounts import AccountService, Bootstrap
 from callreel.service.calls import CallService
 from callreel.service.context import Context
 from callreel.service.deletion import DeletionService
+from callreel.service.deliveries import DeliveryService
 from callreel.service.finishing import FinishingService
 from callreel.service.media import MediaService
 from callreel.service.recordings import RecordingService
@@ -223,7 +224,9 @@ class Control:
             admin = admin_socket(self._runtime)
             takes_calls = takes_calls_of(settings, account)
             removal = AccountRemoval(context, accounts, deletion.delete, takes_calls)
-            admin_app = create_admin(AdminServices(accounts, removal, context.public_url))
+            admin_app = create_admin(
+                AdminServices(accounts, removal, DeliveryService(context), context.public_url)
+            )
             admin_listening = listen_admin(admin)
             stack.callback(admin_listening.close)
             await stack.enter_async_context(serving(admin_app, admin_listening))

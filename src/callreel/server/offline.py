@@ -21,6 +21,7 @@ from callreel.service.account_removal import AccountRemoval
 from callreel.service.accounts import AccountService
 from callreel.service.context import Context
 from callreel.service.deletion import DeletionService
+from callreel.service.deliveries import DeliveryService
 from callreel.service.media import MediaService
 from callreel.store.database import Database
 from callreel.store.seal import Seal
@@ -61,4 +62,6 @@ async def offline_admin(settings: Settings, data: DataDir) -> AsyncIterator[ASGI
         removal = AccountRemoval(
             context, accounts, deletion.delete, takes_calls_of(settings, every[0])
         )
-        yield create_admin(AdminServices(accounts, removal, public_url=None))
+        yield create_admin(
+            AdminServices(accounts, removal, DeliveryService(context), public_url=None)
+        )
