@@ -21,6 +21,7 @@ from callreel.calls.media import (
     MediaAddress,
     NoAnswer,
     Stream,
+    StreamState,
 )
 from callreel.calls.model import PauseBehavior, Track
 from callreel.capture.protocol import (
@@ -36,6 +37,7 @@ from callreel.capture.protocol import (
     instant_from_json,
     ports_from_json,
     request_to_json,
+    seen_from_json,
     state_from_json,
     stopped_from_json,
 )
@@ -322,6 +324,11 @@ class WorkerPool:
         stopped = stopped_from_json(await self._ask_keeper(recording_id, request))
         self._recordings.pop(recording_id, None)
         return stopped
+
+    async def observe(self, call_id: str) -> Sequence[StreamState]:
+        """The streams of a call as they are now."""
+        index = self._worker_of(call_id)
+        return seen_from_json(await self._links[index].ask(Request(Op.OBSERVE, call_id=call_id)))
 
     async def captures(self) -> Sequence[CaptureState]:
         """What the workers are keeping now."""

@@ -12,13 +12,13 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
 from callreel.base.errors import CallreelError, CapacityError, MachineError, PeerError, UsageError
-from callreel.calls.media import CaptureState, CaptureStopped, Codec, Srtp, Stream
+from callreel.calls.media import CaptureState, CaptureStopped, Codec, Srtp, Stream, StreamState
 from callreel.calls.model import PauseBehavior, Track
 from callreel.wire.sdes import Key, Suite
 
@@ -42,11 +42,12 @@ class Op(Enum):
     PAUSE = "pause"
     RESUME = "resume"
     STOP = "stop"
+    OBSERVE = "observe"
     LIST = "list"
     PING = "ping"
 
 
-_ABOUT_A_CALL = (Op.OPEN, Op.UPDATE, Op.CLOSE, Op.BRIDGE, Op.UNBRIDGE, Op.START)
+_ABOUT_A_CALL = (Op.OPEN, Op.UPDATE, Op.CLOSE, Op.BRIDGE, Op.UNBRIDGE, Op.START, Op.OBSERVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Request:
     op: Op
     """What is asked."""
     call_id: str = ""
-    """open, update, close, bridge, unbridge, start."""
+    """open, update, close, bridge, unbridge, start, observe."""
     other_call_id: str = ""
     """bridge."""
     recording_id: str = ""
@@ -388,6 +389,19 @@ def instant_from_json(value: Mapping[str, Any]) -> datetime:
 def datetime_of(wall_ns: int) -> datetime:
     """Wall time, UTC, rounded down to the microsecond."""
     return _EPOCH + timedelta(microseconds=wall_ns // 1000)
+
+
+def seen_to_json(states: Sequence[StreamState]) -> dict[str, Any]:
+    """The answer to ``observe``."""
+    return {"streams": [{**asdict(one), "track": one.track.value} for one in states]}
+
+
+def seen_from_json(value: Mapping[str, Any]) -> tuple[StreamState, ...]:
+    """Reads what ``seen_to_json`` made. Raises ``ValueError`` or ``TypeError``."""
+    return tuple(
+        StreamState(**{**one, "track": Track(one["track"])})
+        for one in _list(value, "streams", 2 * MAX_STREAMS)
+    )
 
 
 def state_to_json(state: WorkerState) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from callreel.calls.media import Stream
 from callreel.calls.model import Track
@@ -14,6 +14,9 @@ from callreel.capture.protocol import codec_to_json
 from callreel.capture.recording import LiveRecording
 from callreel.capture.tap import Tap
 from callreel.journal import format as journal
+
+if TYPE_CHECKING:
+    from callreel.capture.watch import Watch
 
 FIRST_HEARD = 1001
 """From here on journals number the streams that are relayed to a call. Odd ones only: of a stream
@@ -57,6 +60,8 @@ class LiveStream:
     """Whether it was reported that nothing comes from a peer that should send."""
     protection: Protection = field(default_factory=Protection)
     """The contexts of its SRTP."""
+    watch: Watch | None = None
+    """What is noted for whoever looks on; None while nobody does."""
 
     def __post_init__(self) -> None:
         self.protection.rekey(self.stream.srtp)
