@@ -7,13 +7,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete as delete_from, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    bindparam,
+    delete as delete_from,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from callreel.calls.model import (
     Callback,
     CallbackEvent,
     CallbackMethod,
+    CallDirection,
     PauseBehavior,
     Recording,
     RecordingChannels,
@@ -26,7 +37,7 @@ from callreel.calls.model import (
 from callreel.calls.states import RECORDING_TRANSITIONS
 from callreel.store.calls import WrongState
 from callreel.store.pages import Page, Position, fetch_page
-from callreel.store.schema import recordings
+from callreel.store.schema import calls, recordings
 from callreel.store.seal import Seal
 
 LIVE = (RecordingStatus.IN_PROGRESS, RecordingStatus.PAUSED)
@@ -42,6 +53,20 @@ class RecordingFilter:
     """Created at or after this instant."""
     created_before: datetime | None = None
     """Created before this instant."""
+    statuses: tuple[RecordingStatus, ...] = ()
+    """Only those that stand at one of these; all where there is none."""
+    source: RecordingSource | None = None
+    """Only what was started so."""
+    shortest_ms: int | None = None
+    """Only finished ones that are at least so long."""
+    longest_ms: int | None = None
+    """Only finished ones that are at most so long."""
+    has_gaps: bool | None = None
+    """Only finished ones with gaps, or without any."""
+    direction: CallDirection | None = None
+    """Only of calls of this direction that are known still."""
+    party: str = ""
+    """Only of calls known still in whose numbers, URIs or names this occurs, in any case."""
 
 
 _NEWEST = (recordings.c.created_at.desc(), recordings.c.id.desc())
@@ -96,6 +121,16 @@ async def of_call(connection: AsyncConnection, seal: Seal, call_id: str) -> Sequ
     return [_recording(row, seal) for row in found]
 
 
+async def of_calls(
+    connection: AsyncConnection, seal: Seal, call_ids: Sequence[str]
+) -> Sequence[Recording]:
+    """The recordings of these calls, newest first."""
+    found = await connection.execute(
+        select(recordings).where(recordings.c.call_id.in_(call_ids)).order_by(*_NEWEST)
+    )
+    return [_recording(row, seal) for row in found]
+
+
 async def with_status(
     connection: AsyncConnection, seal: Seal, *statuses: RecordingStatus
 ) -> Sequence[Recording]:
@@ -117,22 +152,54 @@ async def page(
     position: Position | None = None,
 ) -> Page[Recording]:
     """An account's recordings, newest first."""
-    query = select(recordings).where(recordings.c.account_id == account_id)
-    if chosen.call_id is not None:
-        query = query.where(recordings.c.call_id == chosen.call_id)
-    if chosen.created_from is not None:
-        query = query.where(recordings.c.created_at >= chosen.created_from)
-    if chosen.created_before is not None:
-        query = query.where(recordings.c.created_at < chosen.created_before)
     return await fetch_page(
         connection,
-        query,
+        _chosen(account_id, chosen),
         recordings.c.created_at,
         recordings.c.id,
         lambda row: _recording(row, seal),
         size=size,
         position=position,
     )
+
+
+def _chosen(account_id: str, chosen: RecordingFilter) -> Select[Any]:
+    columns = recordings.c
+    query = select(recordings).where(columns.account_id == account_id)
+    if chosen.call_id is not None:
+        query = query.where(columns.call_id == chosen.call_id)
+    if chosen.created_from is not None:
+        query = query.where(columns.created_at >= chosen.created_from)
+    if chosen.created_before is not None:
+        query = query.where(columns.created_at < chosen.created_before)
+    if chosen.statuses:
+        query = query.where(columns.status.in_([one.value for one in chosen.statuses]))
+    if chosen.source is not None:
+        query = query.where(columns.source == chosen.source.value)
+    if chosen.shortest_ms is not None:
+        query = query.where(columns.duration_ms >= chosen.shortest_ms)
+    if chosen.longest_ms is not None:
+        query = query.where(columns.duration_ms <= chosen.longest_ms)
+    if chosen.has_gaps is not None:
+        query = query.where(columns.gap_count > 0 if chosen.has_gaps else columns.gap_count == 0)
+    if chosen.direction is not None or chosen.party:
+        query = query.where(columns.call_id.in_(_calls(account_id, chosen)))
+    return query
+
+
+def _calls(account_id: str, chosen: RecordingFilter) -> Select[Any]:
+    """The calls whose recordings are wanted: found first, so that each is looked at once."""
+    query = select(calls.c.id).where(calls.c.account_id == account_id)
+    if chosen.direction is not None:
+        query = query.where(calls.c.direction == chosen.direction.value)
+    if chosen.party:
+        places = (calls.c.from_, calls.c.to, calls.c.caller_name, calls.c.participants)
+        query = query.where(or_(*(_occurs(chosen.party, place) for place in places)))
+    return query
+
+
+def _occurs(text: str, place: ColumnElement[Any]) -> ColumnElement[bool]:
+    return place.icontains(text, autoescape=True)
 
 
 def _values(recording: Recording, seal: Seal) -> dict[str, Any]:
@@ -159,6 +226,7 @@ def _values(recording: Recording, seal: Seal) -> dict[str, Any]:
         "error_code": recording.error_code,
         "media_key": recording.media_key,
         "sha256": recording.sha256,
+        "gap_count": recording.gap_count,
     }
 
 
@@ -192,4 +260,5 @@ def _recording(row: Row[Any], seal: Seal) -> Recording:
         error_code=row.error_code,
         media_key=row.media_key,
         sha256=row.sha256,
+        gap_count=row.gap_count,
     )

@@ -140,6 +140,7 @@ recordings = Table(
     Column("error_code", Integer),
     Column("media_key", Text),
     Column("sha256", String(64)),
+    Column("gap_count", Integer),
     Index("recordings_newest", "account_id", "created_at", "id"),
     Index("recordings_of_call", "call_id", "created_at"),
     Index("recordings_status", "status"),

@@ -1,0 +1,14 @@
+"""How many gaps a finished recording has, so that those that have some can be listed."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    """Apply. It is null for what was finished before."""
+    op.add_column("recordings", sa.Column("gap_count", sa.Integer(), nullable=True))
