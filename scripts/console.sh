@@ -6,7 +6,7 @@ set -eu
 
 assets=console-assets
 into=src/callreel/console/static/vendor
-what="the console works all the same, without waveforms and live updates"
+what="the console works all the same, without waveforms"
 
 say() { echo "==> $*"; }
 
@@ -27,8 +27,6 @@ modules=$assets/node_modules
 mkdir -p "$into"
 cp "$modules/htmx.org/dist/htmx.min.js" "$into/htmx.js"
 cp "$modules/htmx.org/LICENSE" "$into/htmx.LICENSE.txt"
-cp "$modules/htmx-ext-sse/dist/sse.min.js" "$into/sse.js"
-cp "$modules/htmx-ext-sse/LICENSE" "$into/sse.LICENSE.txt"
 cp "$modules/wavesurfer.js/dist/wavesurfer.min.js" "$into/wavesurfer.js"
 cp "$modules/wavesurfer.js/dist/plugins/regions.min.js" "$into/regions.js"
 cp "$modules/wavesurfer.js/dist/plugins/timeline.min.js" "$into/timeline.js"

@@ -23,19 +23,21 @@ from callreel.api.app import ApiServices, create_app
 from callreel.base.errors import CallreelError, MachineError, UsageError
 from callreel.capture.client import WorkerPool
 from callreel.capture.protocol import WorkerEvent, WorkerEventKind
-from callreel.console.app import create_console
+from callreel.console.services import Addresses, ConsoleServices
 from callreel.delivery.address import AddressPolicy
 from callreel.delivery.sender import Sender
 from callreel.delivery.worker import DeliveryLoop
 from callreel.journal.keys import JournalSeal
 from callreel.mediastore import MediaStore
 from callreel.render.pool import JournalRenderer, RenderPool
-from callreel.server.addresses import Bound, bind_tcp, reachable, url_host
+from callreel.server.addresses import Bound, bind_tcp, loopback, reachable, url_host
 from callreel.server.admin import AdminServices, admin_socket, create_admin, listen_admin
 from callreel.server.banner import banner, clear_text_warning
+from callreel.server.console import audio_of, console
 from callreel.server.datadir import DataDir
 from callreel.server.health import Health
 from callreel.server.http import serving
+from callreel.server.machine import ServerMachine
 from callreel.server.outbox import StoreOutbox
 from callreel.server.peering import takes_calls_of
 from callreel.server.rereading import Rereading
@@ -45,17 +47,21 @@ from callreel.server.syncer import Syncer
 from callreel.server.system import RandomIds, SystemClock
 from callreel.server.telephony import Telephony
 from callreel.server.tls import Tls, sip_tls_of, tls_of
+from callreel.server.trial_calls import LoopbackTrialCalls
 from callreel.service.account_removal import AccountRemoval
 from callreel.service.accounts import AccountService, Bootstrap
+from callreel.service.bundle import BundleService
 from callreel.service.calls import CallService
 from callreel.service.context import Context
 from callreel.service.deletion import DeletionService
 from callreel.service.deliveries import DeliveryService
 from callreel.service.finishing import FinishingService
+from callreel.service.live import LiveService
 from callreel.service.media import MediaService
 from callreel.service.recordings import RecordingService
 from callreel.service.recovery import recover
 from callreel.service.registrations import RegistrationService
+from callreel.service.sign_in import SignInService
 from callreel.service.throttle import FailureThrottle
 from callreel.signalling.front_door import FrontDoor
 from callreel.signalling.user_agent import UserAgent
@@ -214,19 +220,58 @@ class Control:
                 public_url=context.public_url,
                 media_auth=settings.media_auth,
             )
-            app.mount("/console", create_console(accounts, calls, recordings))
             trusted = settings.trusted_proxies
+            sip_uri = f"sip:{url_host(settings.public_address or reachable(sip_host))}:{sip_port}"
+            warning = clear_text_warning(http_host, https_url)
+            live, owed = LiveService(context, workers), DeliveryService(context)
+            trial_calls = LoopbackTrialCalls(
+                first=account,
+                sip_uri=f"sip:{url_host(loopback(sip_host))}:{sip_port}",
+                recordings=recordings,
+                live=live,
+                clock=clock,
+                ids=ids,
+            )
+            trial_calls.accepts = settings.accept_loopback
+            stack.push_async_callback(trial_calls.close)
+            machine = ServerMachine(
+                workers=workers,
+                health=health.check,
+                rendering=lambda: finishing.waiting,
+                max_calls=lambda: self._settings.max_calls,
+                ports=settings.port_range,
+                folders=data.folders(settings.database_url, settings.media_url),
+                database=database.engine_name,
+                media_store=media_store.place,
+                started_at=clock.now(),
+                warnings=[warning] if warning else [],
+            )
+            idle_s = 60.0 * settings.console_idle_minutes
+            services = ConsoleServices(
+                sign_in=SignInService(context, accounts, idle_s=idle_s),
+                calls=calls,
+                recordings=recordings,
+                live=live,
+                media=media,
+                audio=audio_of(media),
+                deletion=deletion,
+                bundle=BundleService(recordings, calls, media),
+                deliveries=owed,
+                machine=machine,
+                trial_calls=trial_calls,
+                addresses=Addresses(context.public_url, sip_uri, sips_uri),
+                now=clock.now,
+            )
             await stack.enter_async_context(
                 serving(app, http_socket, tls=secured, trusted_proxies=trusted)
             )
+            await stack.enter_async_context(console(app, services))
             if tls is not None:
                 await stack.enter_async_context(_running(tls.watch(), "certificate"))
             admin = admin_socket(self._runtime)
             takes_calls = takes_calls_of(settings, account)
             removal = AccountRemoval(context, accounts, deletion.delete, takes_calls)
-            admin_app = create_admin(
-                AdminServices(accounts, removal, DeliveryService(context), context.public_url)
-            )
+            admin_app = create_admin(AdminServices(accounts, removal, owed, context.public_url))
             admin_listening = listen_admin(admin)
             stack.callback(admin_listening.close)
             await stack.enter_async_context(serving(admin_app, admin_listening))
@@ -241,6 +286,7 @@ class Control:
                 takes_calls.update(takes_calls_of(fresh, account))
                 sender.policy = AddressPolicy(deny_private=not fresh.webhook_private_addresses)
                 logging.getLogger().setLevel(fresh.log_level.upper())
+                trial_calls.accepts = fresh.accept_loopback
                 self._settings = fresh
 
             self._rereading = Rereading(settings, self._load, take)
@@ -248,7 +294,6 @@ class Control:
             if self._reread_asked:  # while it came up
                 self._rereading.ask()
 
-            sip_uri = f"sip:{url_host(settings.public_address or reachable(sip_host))}:{sip_port}"
             bound.note(
                 http_port=http_port, https_port=https_port, sip_port=sip_port, sips_port=sips_port
             )
@@ -263,7 +308,7 @@ class Control:
                 }
             )
             stack.callback(data.remove_state)
-            if warning := clear_text_warning(http_host, https_url):
+            if warning:
                 log.warning("%s", warning)
             sys.stdout.write(
                 banner(
