@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import math
 import secrets
 
 from starlette.requests import Request
@@ -63,7 +64,9 @@ class Entrance:
                 username[:_LONGEST_FIELD], password[:_LONGEST_FIELD], source=source
             )
         except TooManyFailures as error:
-            return self._form(request, where, too_many(error), username, status=429)
+            answer = self._form(request, where, too_many(error), username, status=429)
+            answer.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+            return answer
         if secret is None:
             problem = "No account has this SID and token, or this key and secret."
             return self._form(request, where, problem, username, status=403)

@@ -148,7 +148,8 @@ class Guard:
             where += f"?next={quote(asked)}"
         if request.headers.get("hx-request") == "true":
             return self._pages.dressed(Response(headers={"HX-Redirect": where}), nonce)
-        if "text/html" not in request.headers.get("accept", "text/html"):
+        accepted = request.headers.get("accept", "*/*")
+        if "text/html" not in accepted and "*/*" not in accepted:
             return self._pages.dressed(PlainTextResponse("Sign in.", 401), nonce)
         return self._pages.dressed(RedirectResponse(where, 303), nonce)
 
