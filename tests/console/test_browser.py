@@ -89,7 +89,7 @@ async def test_a_recording_is_started_stopped_and_heard_with_a_few_clicks(
         assert await time_of(page) == 0
         await page.locator("#wave").press("ArrowRight")
         assert abs(await time_of(page) - 5) < 0.1
-        await page.get_by_role("button", name="Back 10 seconds").click()
+        await page.get_by_title("Back 10 seconds").click()
         assert await time_of(page) == 0
 
         # A passage is looped, at another speed, with one of them muted.

@@ -163,7 +163,7 @@
       surfer.setOptions({ ...look(0), cursorColor: colour("--ink"),
         splitChannels: channels === 2 ? peaks.channels.map((_, index) => look(index)) : undefined });
     });
-    surfer.on("ready", () => player.setAttribute("data-drawn", "yes"));
+    surfer.on("ready", () => player.setAttribute("data-drawn", performance.now().toFixed(0)));
     if (!regions) return;
     const shades = { gap: "--bad", pause: "--warn", hold: "--warn", dtmf: "--accent", codec: "--faint" };
     surfer.once("ready", () => {
