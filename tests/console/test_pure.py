@@ -64,7 +64,7 @@ def test_parties_are_named_as_their_metadata_names_them() -> None:
 def report(**changes: object) -> dict[str, object]:
     return {
         "streams": [
-            {"packets": {"received": 100, "lost": 0}, "gaps": {"count": 0, "total_ms": 0}},
+            {"packets": {"received": 100, "lost": 0}},
         ],
         "pauses": [],
         "problems": [],
@@ -77,12 +77,15 @@ def test_a_clean_report_is_said_in_a_sentence() -> None:
 
 
 def test_loss_pauses_and_silence_are_said() -> None:
-    lossy = [{"packets": {"received": 90, "lost": 10}, "gaps": {"count": 2, "total_ms": 200}}]
-    said = words.verdict(report(streams=lossy, pauses=[{"length_ms": 5000}]))
+    lossy = [{"packets": {"received": 90, "lost": 10}}]
+    gaps = [{"kind": "gap", "at_ms": at, "length_ms": 100} for at in (20, 900)]
+    said = words.verdict(
+        report(streams=lossy, pauses=[{"length_ms": 5000}], gap_count=2, markers=gaps)
+    )
     assert "10 packets of 100 (10.0 %) were lost" in said
     assert "200 ms of sound is missing in 2 places." in said
     assert "paused once, for 5.0 s" in said
-    nothing = [{"packets": {"received": 0, "lost": 0}, "gaps": {"count": 1, "total_ms": 9}}]
+    nothing = [{"packets": {"received": 0, "lost": 0}}]
     assert words.verdict(report(streams=nothing)).startswith("No audio reached callreel")
 
 

@@ -134,7 +134,7 @@ def markers(report: Mapping[str, Any], voices: list[Party]) -> list[dict[str, An
             case "hold":
                 text = f"on hold{of_whom}"
             case "dtmf":
-                text = f"key {one.get('digit', '?')}{of_whom}"
+                text = f"key pressed{of_whom}"
             case "gap":
                 text = f"gap of {one['length_ms']} ms{of_whom}"
             case "codec":

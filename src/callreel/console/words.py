@@ -144,8 +144,8 @@ def verdict(report: Mapping[str, Any]) -> str:
     streams: Sequence[Mapping[str, Any]] = report.get("streams", ())
     received = sum(one["packets"]["received"] for one in streams)
     lost = sum(one["packets"]["lost"] for one in streams)
-    gaps = sum(one["gaps"]["count"] for one in streams)
-    gap_ms = sum(one["gaps"]["total_ms"] for one in streams)
+    gaps = report.get("gap_count", 0)
+    gap_ms = sum(one["length_ms"] for one in report.get("markers", ()) if one["kind"] == "gap")
     if not received:
         return "No audio reached callreel, so there is nothing to hear."
     said = []
@@ -161,7 +161,7 @@ def verdict(report: Mapping[str, Any]) -> str:
         said.append(f"None of the {counted(received, 'packet')} that were sent was lost.")
     if gaps:
         where = "in one place" if gaps == 1 else f"in {gaps:,} places"
-        said.append(f"{spoken(gap_ms)} of sound {'is' if gap_ms else 'are'} missing {where}.")
+        said.append(f"{spoken(gap_ms)} of sound is missing {where}.")
     pauses: Sequence[Mapping[str, Any]] = report.get("pauses", ())
     if pauses:
         paused_ms = sum(one["length_ms"] for one in pauses)

@@ -199,7 +199,7 @@ class JournalRenderer:
             size_bytes=result.size_bytes,
             sha256=result.sha256,
             absent_code=result.absent_code,
-            gap_count=sum(one["gaps"]["count"] for one in result.report["streams"]),
+            gap_count=result.report["gap_count"],
         )
 
     async def mixdown(self, wav: Path, mono: Path) -> None:
