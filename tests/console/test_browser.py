@@ -55,9 +55,11 @@ async def test_a_recording_is_started_stopped_and_heard_with_a_few_clicks(
         await expect(page.get_by_role("button", name="Record dual")).to_be_visible()
         await page.get_by_role("button", name="Record dual").click()
         await expect(page.get_by_role("button", name="Stop recording")).to_be_visible()
-        await until(page, "[...document.querySelectorAll('meter')].some((one) => one.value > -50)")
+        await until(
+            page, "[...document.querySelectorAll('.bar')].some((one) => one.ariaValueNow > 20)"
+        )
         await expect(page.get_by_text("no loss").first).to_be_visible()
-        await page.get_by_role("button", name="Pause").click()
+        await page.get_by_role("button", name="Pause", exact=True).click()
         await expect(page.get_by_role("button", name="Resume")).to_be_visible()
         await page.get_by_role("button", name="Resume").click()
         await expect(page.get_by_role("button", name="Pause")).to_be_visible()
@@ -70,13 +72,13 @@ async def test_a_recording_is_started_stopped_and_heard_with_a_few_clicks(
         # It is heard: time goes on, and what is decoded is no silence.
         await newest.click()
         await page.wait_for_selector("#player[data-drawn]")
-        await page.get_by_role("button", name="Play").click()
+        await page.get_by_role("button", name="Play", exact=True).click()
         await until_time(page, "> 0.5")
         source = await page.get_attribute("#audio", "src")
         loudest = await page.evaluate(DECODED, source)
         assert len(loudest) == 2
         assert min(loudest) > 0.05
-        await page.get_by_role("button", name="Pause").click()
+        await page.get_by_role("button", name="Pause", exact=True).click()
 
         # By mouse, by key, by button.
         box = await page.locator("#wave").bounding_box()
@@ -96,11 +98,11 @@ async def test_a_recording_is_started_stopped_and_heard_with_a_few_clicks(
         await page.get_by_role("button", name="Loop").click()
         await page.get_by_label("Speed").select_option("3")
         await page.get_by_role("button", name=re.compile("^Mute Ann")).click()
-        await page.get_by_role("button", name="Play").click()
+        await page.get_by_role("button", name="Play", exact=True).click()
         await until_time(page, "> 3")
         await until_time(page, "< 2")
         assert await page.evaluate("document.getElementById('audio').playbackRate") == 3
-        await page.get_by_role("button", name="Pause").click()
+        await page.get_by_role("button", name="Pause", exact=True).click()
 
         # It is found again.
         await page.get_by_role("link", name="Recordings", exact=True).click()

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import zipfile
+from pathlib import Path
 
 import httpx
 import pytest
@@ -274,6 +275,24 @@ def test_a_refused_action_says_why(visitor: Visitor, house: House) -> None:
     answer = visitor.post(f"/live/{house.recording['call_sid']}/hang-up")
     assert answer.status_code == 409
     assert "The call is completed." in answer.text
+
+
+def test_an_open_page_ends_in_order_with_the_server(tmp_path: Path) -> None:
+    server = OwnServer(tmp_path, FIRST, TOKEN)
+    server.start()
+    try:
+        with Visitor(server) as visitor:
+            visitor.sign_in(FIRST, TOKEN)
+            with visitor.http.stream("GET", "/live/events") as answer:
+                lines = answer.iter_lines()
+                while "event: meters" not in next(lines):
+                    pass
+                assert server.process is not None
+                server.process.terminate()
+                for _ in lines:  # an answer that is cut off raises
+                    pass
+    finally:
+        assert server.stop() == 0
 
 
 def test_nothing_that_is_no_sid_is_looked_for(visitor: Visitor) -> None:

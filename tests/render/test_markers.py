@@ -66,6 +66,7 @@ def test_times_are_those_of_the_file_without_what_was_skipped(tmp_path: Path) ->
     )
     report = render(tmp_path, caller(5), callee(5), events=events).report
     pauses = of_kind(report, "pause")
+    assert report["gap_count"] == 0
     assert [length for _, length in pauses] == [1000, 1000]
     for at, wanted in zip((at for at, _ in pauses), (1000, 2000), strict=True):
         assert abs(at - wanted) <= 20
@@ -99,6 +100,20 @@ def test_holds_and_changes_of_codec_are_marked(tmp_path: Path) -> None:
         journal, tmp_path / "out", replace(DUAL, recording_id=RECORDING_ID)
     ).report
     assert of_kind(report, "hold") == [(1000, 1000), (3000, 1000)]
+    assert report["gap_count"] == 0
     (change,) = [one for one in report["markers"] if one["kind"] == "codec"]
     assert (change["codec"], change["track"]) == ("PCMA", "inbound")
     assert abs(change["at_ms"] - 2000) <= 20
+
+
+def test_what_did_not_come_while_on_hold_is_no_gap(tmp_path: Path) -> None:
+    sender = Sender(ssrc=1)
+    first, second = caller(1, sender), caller(1, sender.after(100), start_ns=2 * NS)
+    third = caller(1, sender.after(200), start_ns=4 * NS)
+    holds = (
+        said(NS + NS // 20, "stream", number=0, track="inbound", sending=False),
+        said(2 * NS, "stream", number=0, track="inbound", sending=True),
+    )
+    report = render(tmp_path, join(first, second, third), callee(), events=holds).report
+    assert of_kind(report, "gap") == [(3000, 1000)]
+    assert report["gap_count"] == 1

@@ -33,6 +33,8 @@ MOST_WATCHERS = 200
 FLOOR_DBFS = -60
 """Quieter than this a meter shows nothing."""
 
+_MINUS = "\N{MINUS SIGN}"
+
 DIRECTIONS = {
     CallDirection.INBOUND: "inbound",
     CallDirection.OUTBOUND_API: "outbound",
@@ -54,10 +56,10 @@ class Meter:
     """The stream."""
 
     @property
-    def level(self) -> float:
-        """Of the meter, dB."""
+    def share(self) -> float:
+        """Of the meter, per cent."""
         level = self.stream.level_dbfs
-        return FLOOR_DBFS if level is None else round(max(FLOOR_DBFS, level), 1)
+        return 0.0 if level is None else max(0.0, 100 * (1 - min(0.0, level) / FLOOR_DBFS))
 
     @property
     def words(self) -> str:
@@ -69,7 +71,9 @@ class Meter:
             return "not recorded"
         if stream.level_dbfs is None:
             return "encrypted" if stream.secure and stream.packets else "nothing comes"
-        return "silent" if stream.level_dbfs <= FLOOR_DBFS else f"{stream.level_dbfs:.0f} dB"
+        return (
+            "silent" if stream.level_dbfs <= FLOOR_DBFS else f"{_MINUS}{-stream.level_dbfs:.0f} dB"
+        )
 
     @property
     def loss(self) -> str:
@@ -158,7 +162,7 @@ class LivePages:
         meters = {
             "calls": {card.sid: length(card.seconds * 1000) for card in cards},
             "streams": {
-                meter.id: [meter.level, meter.words, meter.loss]
+                meter.id: [round(meter.share, 1), meter.words, meter.loss]
                 for card in cards
                 for meter in card.meters
             },

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from callreel.calls.model import Account, Call, Recording, RecordingStatus
+from callreel.calls.model import Account, Call, Recording, RecordingStatus, Track
 from callreel.calls.spelling import Kind, api_path
 from callreel.console.live import DIRECTIONS
 from callreel.console.services import ConsoleServices
@@ -118,6 +118,11 @@ def _voices(recording: Recording, call: Call | None, parties: Parties) -> list[P
     return [Party("everybody", "", "")]
 
 
+def _channel(track: str | None, voices: list[Party]) -> int:
+    """The channel that a track is heard in; -1 for all."""
+    return -1 if track is None or len(voices) == 1 else int(track == Track.OUTBOUND.value)
+
+
 def markers(report: Mapping[str, Any], voices: list[Party]) -> list[dict[str, Any]]:
     """What happened when, in the file's own time: ``kind``, ``at`` and ``length`` in seconds,
     ``text``; in order."""
@@ -147,6 +152,7 @@ def markers(report: Mapping[str, Any], voices: list[Party]) -> list[dict[str, An
                 "at": one["at_ms"] / 1000,
                 "length": one.get("length_ms", 0) / 1000 if one.get("behavior") != "skip" else 0,
                 "text": text,
+                "channel": _channel(one.get("track"), voices),
                 "clock": length(one["at_ms"]),
             }
         )

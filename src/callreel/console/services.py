@@ -51,6 +51,11 @@ class Disk:
     free_bytes: int
     """What we may still use."""
 
+    @property
+    def used(self) -> float:
+        """Per cent."""
+        return 100 * (1 - self.free_bytes / self.total_bytes) if self.total_bytes else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class MachineState:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from callreel.render.axis import Axis
@@ -10,7 +11,9 @@ from callreel.render.survey import JournalSurvey, StreamSurvey
 
 MAX_MARKERS = 500
 EDGE_MS = 100
-"""A shorter gap at the very beginning or end is no loss: a recording starts between packets."""
+"""A shorter gap at the beginning, at the end or beside a pause is no loss: a recording starts and
+stops between packets."""
+_NEAR_MS = 20
 
 
 class FileTime:
@@ -30,36 +33,62 @@ class FileTime:
         return min(max(0, position), self._frames) * 1000 // self._rate_hz
 
 
-def inner_gaps(stream: Mapping[str, Any], *, whole_ms: int) -> list[Mapping[str, Any]]:
-    """The listed gaps of a stream's report, without what is no loss at either end."""
-    return [
-        gap
-        for gap in stream["gaps"]["listed"]
-        if gap["length_ms"] >= EDGE_MS
-        or (gap["start_ms"] > 0 and gap["start_ms"] + gap["length_ms"] < whole_ms)
-    ]
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch in which nothing came that somebody would miss."""
+
+    at_ms: int
+    """In the file as it is."""
+    length_ms: int
+    """How long."""
+    track: str
+    """Of which track."""
 
 
-def gap_count(streams: Iterable[Mapping[str, Any]], *, whole_ms: int) -> int:
-    """Gaps of all streams, without what is no loss at either end."""
-    return sum(
-        one["gaps"]["count"] - len(one["gaps"]["listed"]) + len(inner_gaps(one, whole_ms=whole_ms))
-        for one in streams
-    )
-
-
-def markers(
+def losses(
     found: JournalSurvey,
     time: FileTime,
     streams: Iterable[Mapping[str, Any]],
     *,
     cut_ms: int,
     whole_ms: int,
-) -> list[dict[str, Any]]:
-    """Pauses, holds, keys, gaps and changes of codec, in order, the first so many.
+) -> tuple[list[Gap], int]:
+    """The gaps that are not explained by a hold or by a start between packets; how many more there
+    are that are not listed.
 
     ``streams`` are those of the report; ``cut_ms`` is what trimming took from the start of the
-    ``whole_ms`` that there were. Which key it was is not told: it may be part of a secret.
+    ``whole_ms`` that there were.
+    """
+    edges = [0, whole_ms - cut_ms]
+    for pause in found.pauses:
+        edges += [time.ms(pause.start_ns), time.ms(pause.end_ns)]
+    gaps, unlisted = [], 0
+    for one in streams:
+        holds = [
+            (time.ms(begin), time.ms(found.end_ns if end is None else end))
+            for begin, end in found.streams[one["stream"]].holds
+        ]
+        unlisted += one["gaps"]["count"] - len(one["gaps"]["listed"])
+        for gap in one["gaps"]["listed"]:
+            begin, length_ms = gap["start_ms"], gap["length_ms"]
+            at_ms = max(0, begin - cut_ms)
+            at_edge = any(
+                at_ms - _NEAR_MS <= edge <= at_ms + length_ms + _NEAR_MS for edge in edges
+            )
+            held_ms = sum(
+                max(0, min(at_ms + length_ms, until) - max(at_ms, since)) for since, until in holds
+            )
+            if not (at_edge and length_ms < EDGE_MS) and length_ms - held_ms >= (
+                2 * EDGE_MS if held_ms else 0
+            ):
+                gaps.append(Gap(at_ms, length_ms, one["track"]))
+    return gaps, unlisted
+
+
+def markers(found: JournalSurvey, time: FileTime, gaps: Iterable[Gap]) -> list[dict[str, Any]]:
+    """Pauses, holds, keys, gaps and changes of codec, in order, the first so many.
+
+    Which key it was is not told: it may be part of a secret.
     """
     listed: list[dict[str, Any]] = []
     for pause in found.pauses:
@@ -73,17 +102,8 @@ def markers(
         )
     for number in sorted(found.streams):
         listed += _of_stream(found.streams[number], time, found.end_ns)
-    for one in streams:
-        for gap in inner_gaps(one, whole_ms=whole_ms):
-            at_ms = max(0, gap["start_ms"] - cut_ms)
-            listed.append(
-                {
-                    "kind": "gap",
-                    "at_ms": at_ms,
-                    "length_ms": gap["length_ms"],
-                    "track": one["track"],
-                }
-            )
+    for gap in gaps:
+        listed.append({"kind": "gap", **asdict(gap)})
     listed.sort(key=lambda one: one["at_ms"])
     return listed[:MAX_MARKERS]
 

@@ -13,7 +13,7 @@ from typing import Any
 from callreel import __version__
 from callreel.calls.model import RecordingTrack, Trim
 from callreel.render.axis import Cover
-from callreel.render.markers import FileTime, gap_count, markers
+from callreel.render.markers import FileTime, losses, markers
 from callreel.render.survey import JournalSurvey, StreamSurvey
 from callreel.render.timeline import Placer
 
@@ -64,6 +64,7 @@ def build(
     cut_ms = made.ms(made.trimmed_start)
     whole_ms = made.ms(made.trimmed_start + made.frames + made.trimmed_end)
     time = FileTime(found, rate_hz=made.rate_hz, cut=made.trimmed_start, frames=made.frames)
+    gaps, unlisted = losses(found, time, told, cut_ms=cut_ms, whole_ms=whole_ms)
     return {
         "version": REPORT_VERSION,
         "callreel": __version__,
@@ -105,10 +106,8 @@ def build(
             "unreadable_blocks": found.unreadable,
             "packets_outside": found.outside,
         },
-        "gap_count": gap_count(told, whole_ms=whole_ms),
-        "markers": []
-        if made.absent_code is not None
-        else markers(found, time, told, cut_ms=cut_ms, whole_ms=whole_ms),
+        "gap_count": len(gaps) + unlisted,
+        "markers": [] if made.absent_code is not None else markers(found, time, gaps),
         "streams": told,
     }
 

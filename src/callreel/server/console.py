@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -18,15 +16,11 @@ from callreel.console.services import Audio, ConsoleServices
 from callreel.service.media import MediaFormat, MediaService
 
 
-@asynccontextmanager
-async def console(app: FastAPI, services: ConsoleServices) -> AsyncIterator[None]:
-    """Mount it under ``/console``; on leaving, what it pushes to pages ends."""
+async def mount_console(app: FastAPI, services: ConsoleServices) -> Console:
+    """Put it under ``/console``; to be closed before what serves it is."""
     made = await asyncio.to_thread(Console, services)
     app.mount("/console", made.app)
-    try:
-        yield
-    finally:
-        made.close()
+    return made
 
 
 def audio_of(media: MediaService) -> Audio:

@@ -33,7 +33,7 @@ from callreel.render.pool import JournalRenderer, RenderPool
 from callreel.server.addresses import Bound, bind_tcp, loopback, reachable, url_host
 from callreel.server.admin import AdminServices, admin_socket, create_admin, listen_admin
 from callreel.server.banner import banner, clear_text_warning
-from callreel.server.console import audio_of, console
+from callreel.server.console import audio_of, mount_console
 from callreel.server.datadir import DataDir
 from callreel.server.health import Health
 from callreel.server.http import serving
@@ -262,10 +262,11 @@ class Control:
                 addresses=Addresses(context.public_url, sip_uri, sips_uri),
                 now=clock.now,
             )
+            console = await mount_console(app, services)
             await stack.enter_async_context(
                 serving(app, http_socket, tls=secured, trusted_proxies=trusted)
             )
-            await stack.enter_async_context(console(app, services))
+            stack.callback(console.close)
             if tls is not None:
                 await stack.enter_async_context(_running(tls.watch(), "certificate"))
             admin = admin_socket(self._runtime)

@@ -94,7 +94,8 @@ function showMeters() {
   for (const [id, [level, words, loss]] of Object.entries(meters.streams)) {
     const meter = document.getElementById(id);
     if (!meter) continue;
-    meter.value = level;
+    meter.firstElementChild.setAttribute("width", level);
+    meter.setAttribute("aria-valuenow", Math.round(level));
     meter.setAttribute("aria-valuetext", words);
     document.querySelector(`[data-level="${id}"]`).textContent = words;
     document.querySelector(`[data-loss="${id}"]`).textContent = loss;

@@ -149,7 +149,7 @@
     const look = (index) => ({ waveColor: `${colour(names[index])}70`, progressColor: colour(names[index]) });
     const height = channels === 2 ? 76 : 110;
     const plugins = [];
-    if (WaveSurfer.Timeline) plugins.push(WaveSurfer.Timeline.create({ height: 20, style: { fontSize: "12px", color: colour("--faint") } }));
+    if (WaveSurfer.Timeline) plugins.push(WaveSurfer.Timeline.create({ height: 20, style: { fontSize: "12px", color: colour("--faint") }, secondaryLabelOpacity: 0.7 }));
     if (WaveSurfer.Regions) plugins.push(regions = WaveSurfer.Regions.create());
     surfer = WaveSurfer.create({
       container: "#wave", media: audio, cspNonce: player.dataset.nonce,
@@ -168,7 +168,7 @@
     const shades = { gap: "--bad", pause: "--warn", hold: "--warn", dtmf: "--accent", codec: "--faint" };
     surfer.once("ready", () => {
       for (const one of markers) {
-        regions.addRegion({ start: one.at, end: one.at + one.length, drag: false, resize: false,
+        regions.addRegion({ start: one.at, end: one.at + one.length, drag: false, resize: false, channelIdx: one.channel,
           color: one.length ? `${colour(shades[one.kind])}3d` : colour(shades[one.kind]) });
       }
       regions.enableDragSelection({ color: `${colour("--accent")}33` });
