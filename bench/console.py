@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import re
 import secrets
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from shutil import which
+from typing import Any
 from urllib.parse import urlencode
 
 import httpx
 import numpy as np
+from sqlalchemy import insert, select
 
 from bench.client import HttpClient
 from bench.figures import quantiles, ratio, show
@@ -44,9 +47,11 @@ from callreel.demo.own_server import OwnServer
 from callreel.render.wav import WavWriter
 from callreel.server.datadir import DataDir
 from callreel.server.system import SystemClock
-from callreel.store import accounts, calls, recordings
+from callreel.store import accounts, calls, recordings, schema
 from callreel.store.database import Database
 from callreel.store.seal import Seal
+
+Row = dict[str, Any]
 
 RATE_HZ = 8000
 _FORM_TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
@@ -121,30 +126,65 @@ async def _fill(data: DataDir, account: Account, count: int, minutes: int) -> st
     started = time.monotonic()
     async with database.begin() as connection:
         await accounts.add(connection, database.seal, account)
-        for number in range(count):
-            at = account.created_at - timedelta(seconds=count - number)
-            caller, callee = f"+4930{number:07}", "+15550199"
-            call = Call(
-                id=secrets.token_hex(16),
-                account_id=account.id,
-                status=CallStatus.COMPLETED,
-                direction=CallDirection.INBOUND,
-                from_=caller,
-                to=callee,
-                created_at=at,
-                updated_at=at,
-                start_time=at,
-                end_time=at + timedelta(seconds=30),
-                participants=(Participant(f"sip:{caller}@pbx.example.com", "Somebody"),),
-            )
-            await calls.add(connection, call)
-            await recordings.add(connection, database.seal, _recording(account, call))
+        call = _call(account, count)
+        await calls.add(connection, call)
+        await recordings.add(connection, database.seal, _recording(account, call))
+        # The others are made of these two, so that a hundred thousand take seconds.
+        for table, rows in (
+            (schema.calls, _more_calls),
+            (schema.recordings, _more_recordings),
+        ):
+            one = (await connection.execute(select(table))).mappings().one()
+            await connection.execute(insert(table), rows(dict(one), account, count))
         long = _recording(account, call, minutes=minutes)
         await recordings.add(connection, database.seal, long)
     await database.close()
     await asyncio.to_thread(_talk, data.media / f"{long.media_key}.wav", minutes)
     show("prepared", f"{count} calls and recordings in {time.monotonic() - started:.1f} s")
     return "RE" + long.id
+
+
+def _number(number: int) -> str:
+    return f"+4930{number:07}"
+
+
+def _call(account: Account, number: int) -> Call:
+    at = account.created_at
+    return Call(
+        id=_id("c", number),
+        account_id=account.id,
+        status=CallStatus.COMPLETED,
+        direction=CallDirection.INBOUND,
+        from_=_number(number),
+        to="+15550199",
+        created_at=at,
+        updated_at=at,
+        start_time=at,
+        end_time=at + timedelta(seconds=30),
+        participants=(Participant("sip:+15550199@pbx.example.com", "Somebody"),),
+    )
+
+
+def _id(kind: str, number: int) -> str:
+    return hashlib.md5(f"{kind}{number}".encode(), usedforsecurity=False).hexdigest()
+
+
+def _more_calls(one: Row, account: Account, count: int) -> list[Row]:
+    return [
+        one | {"id": _id("c", n), "from_": _number(n), "created_at": _at(account, count, n)}
+        for n in range(count)
+    ]
+
+
+def _more_recordings(one: Row, account: Account, count: int) -> list[Row]:
+    return [
+        one | {"id": _id("r", n), "call_id": _id("c", n), "created_at": _at(account, count, n)}
+        for n in range(count)
+    ]
+
+
+def _at(account: Account, count: int, number: int) -> datetime:
+    return account.created_at - timedelta(seconds=count - number)
 
 
 def _recording(account: Account, call: Call, *, minutes: int | None = None) -> Recording:

@@ -41,6 +41,8 @@ class Pages:
             kinds=Kind,
             now=now,
         )
+        for name in self._templates.list_templates():
+            self._templates.get_template(name)  # compiled now, not when somebody waits
 
     def text(self, template: str, context: Mapping[str, object]) -> str:
         """A template filled in."""
