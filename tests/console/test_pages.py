@@ -231,6 +231,7 @@ def test_audio_comes_as_from_the_api(visitor: Visitor, house: House) -> None:
     path = f"/recordings/{house.recording['sid']}/audio.wav"
     whole = visitor.get(path)
     assert whole.content[:4] == b"RIFF"
+    assert whole.headers["cache-control"] == "no-store"
     part = visitor.http.get(path, headers={"Range": "bytes=4-11"})
     assert part.status_code == 206
     assert part.content == whole.content[4:12]

@@ -82,6 +82,8 @@ class RecordingPages:
         if "download" in visit.request.query_params:
             saved_as = visit.sid(Kind.RECORDING, recording.id)
         answer = await self._services.audio(visit.request, recording, format_, saved_as=saved_as)
+        # Whoever comes to this browser after them must not find it there.
+        answer.headers["Cache-Control"] = "no-store"
         return visit.pages.dressed(answer, visit.nonce)
 
     async def peaks(self, visit: Visit) -> Response:
@@ -89,9 +91,7 @@ class RecordingPages:
         found = await self._services.media.peaks(await self._found(visit))
         if found is None:
             raise NotFound("no waveform")
-        answer = Response(found, media_type="application/json")
-        answer.headers["Cache-Control"] = "private, max-age=3600"
-        return visit.pages.dressed(answer, visit.nonce)
+        return visit.pages.dressed(Response(found, media_type="application/json"), visit.nonce)
 
     async def report(self, visit: Visit) -> Response:
         """Its integrity report."""

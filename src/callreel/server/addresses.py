@@ -32,7 +32,7 @@ def reachable(host: str) -> str:
 
 def loopback(host: str) -> str:
     """Where this machine reaches itself, listening on ``host``."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
 
 
 def url_host(host: str) -> str:

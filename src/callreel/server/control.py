@@ -226,7 +226,7 @@ class Control:
             live, owed = LiveService(context, workers), DeliveryService(context)
             trial_calls = LoopbackTrialCalls(
                 first=account,
-                sip_uri=f"sip:{url_host(loopback(sip_host))}:{sip_port}",
+                sip_address=(loopback(sip_host), sip_port),
                 recordings=recordings,
                 live=live,
                 clock=clock,

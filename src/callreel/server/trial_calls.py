@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from callreel.calls.model import Account, RecordingChannels, RecordingRequest, R
 from callreel.console.services import Stage, TrialCall
 from callreel.phone.recording_client import Party, RecordingClient
 from callreel.phone.voices import NAMES, voice_of
+from callreel.server.addresses import url_host
 from callreel.service.live import LiveService
 from callreel.service.recordings import RecordingService
 
@@ -35,7 +37,7 @@ class LoopbackTrialCalls:
         self,
         *,
         first: Account,
-        sip_uri: str,
+        sip_address: tuple[str, int],
         recordings: RecordingService,
         live: LiveService,
         clock: Clock,
@@ -44,7 +46,7 @@ class LoopbackTrialCalls:
         self.accepts = True
         """Whether the server takes calls from this machine; changes with its settings."""
         self._first = first
-        self._sip_uri = sip_uri
+        self._host, self._port = sip_address
         self._recordings = recordings
         self._live = live
         self._clock = clock
@@ -63,6 +65,11 @@ class LoopbackTrialCalls:
             return (
                 "This server takes no calls from its own machine (accept_loopback = false), so "
                 "there can be no test call."
+            )
+        if not ipaddress.ip_address(self._host).is_loopback:
+            return (
+                f"SIP listens on {self._host} alone, and a test call comes from 127.0.0.1. Listen "
+                "on all addresses (--sip 0.0.0.0:5060) to make one."
             )
         return None
 
@@ -93,11 +100,12 @@ class LoopbackTrialCalls:
             self._tell(stage=Stage.FAILED, problem="the server's log says why")
 
     async def _call(self, account: Account) -> None:
+        uri = f"sip:{url_host(self._host)}:{self._port}"
         voices = [await asyncio.to_thread(voice_of, name) for name in NAMES]
-        client = RecordingClient(clock=self._clock, ids=self._ids, local_host="127.0.0.1")
+        client = RecordingClient(clock=self._clock, ids=self._ids, local_host=self._host)
         await client.start()
         try:
-            call = await client.call(self._sip_uri, voices, caller=CALLER, callee=CALLEE)
+            call = await client.call(uri, voices, caller=CALLER, callee=CALLEE)
             recording_id = await self._record(account, call.dialog.id.call_id)
             for second in range(RECORDED_S):
                 self._tell(stage=Stage.TALKING, seconds=second, recording_id=recording_id)
