@@ -14,7 +14,7 @@ help: ## Show this help
 	@echo "make serve   set up, then run the server (ARGS=\"--http 0.0.0.0:8080\" adds options)"
 	@echo "make console fetch htmx and wavesurfer.js for the console's pages, where Node is there"
 	@echo "make lint    ruff, mypy --strict and the import rules"
-	@echo "make bench   measure capture, rendering, 200 calls at once and 100 bridged ones"
+	@echo "make bench   measure capture, rendering, 200 calls at once, 100 bridged ones, 100 messages"
 	@echo "make clean   remove the environment and what runs left behind"
 
 $(STAMP): requirements.lock pyproject.toml scripts/bootstrap.sh scripts/venv.sh

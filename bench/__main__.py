@@ -10,6 +10,8 @@ BENCHES = {
     "calls": "SIPREC calls at once, each recorded: is every packet in the files?",
     "bridged": "calls passed on and recorded: does every packet come out, and in the files?",
     "relay": "a media worker that passes calls on: delay added, CPU a packet, beside a bare loop",
+    "voicemail": "callers who all leave a message at once: is each whole, and called back?",
+    "player": "a media worker that plays prompts: CPU a packet, beside a bare loop that sends",
     "sweep": "capture: CPU a packet, against reading packets to throw them away",
     "render": "rendering: how many times faster than the audio lasts",
     "api": "the API: starting and listing recordings, against an endpoint that does nothing",

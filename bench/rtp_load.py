@@ -103,13 +103,25 @@ class Sent:
 
 
 class LoadProcess:
-    """A sender process and the driver's end of its pipe. ``hears``: it keeps what comes back."""
+    """A sender process and the driver's end of its pipe. ``hears``: it keeps what comes back.
 
-    def __init__(self, stream_count: int, *, hears: bool = False) -> None:
+    ``tones_hz``: what each stream plays; ``TONES_HZ`` in turn unless given. ``frames``: so many
+    packets each stream sends, and then no more.
+    """
+
+    def __init__(
+        self,
+        stream_count: int,
+        *,
+        hears: bool = False,
+        tones_hz: Sequence[int] = (),
+        frames: int = _NEVER,
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
+        plays = list(tones_hz) or [TONES_HZ[number % 2] for number in range(stream_count)]
         self._process = context.Process(
-            target=_main, args=(theirs, stream_count, hears), daemon=True
+            target=_main, args=(theirs, plays, hears, frames), daemon=True
         )
         self._process.start()
         theirs.close()
@@ -171,9 +183,9 @@ class _Ears:
         return Heard(stream, np.where(sound, frame, -1), np.concatenate(self._stamps[number]))
 
 
-def _main(pipe: Connection, stream_count: int, hears: bool) -> None:
+def _main(pipe: Connection, plays: Sequence[int], hears: bool, most: int) -> None:
     sockets = []
-    for _ in range(stream_count):
+    for _ in plays:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         if hears:
@@ -187,20 +199,25 @@ def _main(pipe: Connection, stream_count: int, hears: bool) -> None:
     for sock, remote in zip(sockets, remotes, strict=True):
         if remote is not None:
             sock.connect(remote)
-    pipe.send(_send(pipe, sockets, begun, at_monotonic, _Ears(sockets) if hears else None))
+    ears = _Ears(sockets) if hears else None
+    pipe.send(_send(pipe, sockets, plays, begun, most, at_monotonic, ears))
 
 
 def _send(
     pipe: Connection,
     sockets: Sequence[socket.socket],
+    plays: Sequence[int],
     begun: list[int],
+    most: int,
     at_monotonic: float,
     ears: _Ears | None,
 ) -> Sent:
-    """Until it is told to stop. ``begun`` is the frame with which each stream begins."""
+    """Until it is told to stop. ``begun`` is the frame with which each stream begins, ``most`` how
+    many it sends, ``plays`` its pitch."""
     # No two processes send the same SSRCs.
     rng = random.Random(str([sock.getsockname()[1] for sock in sockets]))
-    tones = [encode_source(parse_source(f"tone:{hz}"), "PCMU") for hz in TONES_HZ]
+    by_hz = {hz: encode_source(parse_source(f"tone:{hz}"), "PCMU") for hz in set(plays)}
+    tones = [by_hz[hz] for hz in plays]
     starts = [(rng.getrandbits(32), rng.getrandbits(16), rng.getrandbits(32)) for _ in sockets]
     phases = [range(phase, len(sockets), PHASES) for phase in range(PHASES)]
     stamps = [array("q") for _ in phases]
@@ -226,7 +243,7 @@ def _send(
         lateness_ms.append((monotonic() - due) * 1000)
         note = stamps[phase].append
         for number in phases[phase]:
-            if frame < begun[number]:
+            if not 0 <= frame - begun[number] < most:
                 note(0)
                 continue
             ssrc, sequence, timestamp = starts[number]
@@ -236,7 +253,7 @@ def _send(
                 (sequence + frame) & 0xFFFF,
                 (timestamp + frame * FRAME_SAMPLES) & 0xFFFFFFFF,
                 ssrc,
-            ) + tones[number % 2].frame(frame)
+            ) + tones[number].frame(frame)
             note(wall_ns())
             try:
                 sockets[number].send(packet)

@@ -77,11 +77,37 @@ class Bench:
         while waiting.poll(0):
             self.recorder.relay()
 
+    def play(self, seconds: float) -> None:
+        """Play, relay and hear for so long, as a worker does."""
+        until_ns = time.monotonic_ns() + round(seconds * 1e9)
+        while (left_ns := until_ns - time.monotonic_ns()) > 0:
+            self.step(left_ns / 1e9)
+
+    def step(self, timeout_s: float = 1.0) -> None:
+        """Wait for something to play or to relay, and do some of it."""
+        waiting = select.poll()
+        waiting.register(self.recorder.relay_fileno(), select.POLLIN)
+        waiting.register(self.recorder.players_fileno(), select.POLLIN)
+        for fd, _ in waiting.poll(timeout_s * 1000):
+            if fd == self.recorder.relay_fileno():
+                self.recorder.relay()
+            else:
+                self.recorder.play_on()
+
+    def play_until(self, kind: WorkerEventKind, count: int = 1) -> list[WorkerEvent]:
+        """Play until so many of these were told."""
+        until_ns = time.monotonic_ns() + 10_000_000_000
+        while len(self.told(kind)) < count:
+            assert time.monotonic_ns() < until_ns, f"no {kind}"
+            self.step()
+        return self.told(kind)
+
     def close(self) -> None:
         for call in self.recorder.state(0).calls:
             self.recorder.close(call.call_id)
         for key in list(self.keep.held):
             self.keep.release(key)
+        self.recorder._players.close()
 
     def kept(self, recording_id: str = ONE, number: int = 0) -> list[int]:
         return kept_numbers(self.root, recording_id, number)
@@ -95,6 +121,7 @@ class Bench:
             for live in call.streams.values():
                 live.rtp.sock.close()
                 live.rtcp.sock.close()
+        self.recorder._players.close()
         self.recorder = self.new_recorder(2)
         for key, (blob, fds) in list(self.keep.held.items()):
             self.recorder.take_over(key, blob, [os.dup(fd) for fd in fds])

@@ -14,6 +14,15 @@ from hypothesis import given, strategies as st
 from callreel.base.errors import CallreelError, CapacityError, MachineError, PeerError, UsageError
 from callreel.calls.media import CaptureState, CaptureStopped, Codec, Stream
 from callreel.calls.model import PauseBehavior, Track
+from callreel.calls.voice import (
+    DigitHeard,
+    Digits,
+    FellSilent,
+    Played,
+    Prompt,
+    Silence,
+    Tone,
+)
 from callreel.capture.protocol import (
     MAX_FRAME_BYTES,
     CallPorts,
@@ -28,6 +37,7 @@ from callreel.capture.protocol import (
     error_to_json,
     event_from_json,
     event_to_json,
+    media_heard,
     ports_from_json,
     ports_to_json,
     request_from_json,
@@ -54,12 +64,23 @@ STREAM = Stream(
 )
 TEXT = st.text('aZ0 /.\0"é\u2028\U0001f600', max_size=5)
 """Enough to go wrong with: all of Unicode takes seconds to list, where nothing is cached yet."""
+SOUNDS = (
+    Prompt(Path("/prompts/a b.s16")),
+    Silence(0),
+    Tone(1000, 250),
+    Digits("0123456789*#ABCDw"),
+)
 REQUESTS = [
     Request(Op.OPEN, call_id=ID, streams=(STREAM,)),
     Request(Op.UPDATE, call_id=ID),
     Request(Op.CLOSE, call_id=ID),
     Request(Op.BRIDGE, call_id=ID, other_call_id="b" * 32),
     Request(Op.UNBRIDGE, call_id=ID),
+    Request(Op.ATTEND, call_id=ID),
+    Request(Op.PLAY, call_id=ID, play_id="p-1", token="t-1", sounds=SOUNDS),
+    Request(Op.STOP_PLAYING, call_id=ID),
+    Request(Op.LISTEN, call_id=ID, silence_ms=5000),
+    Request(Op.LISTEN, call_id=ID),
     Request(Op.START, call_id=ID, recording_id=ID, tracks=(Track.INBOUND, Track.OUTBOUND)),
     Request(Op.PAUSE, recording_id=ID, behavior=PauseBehavior.SKIP),
     Request(Op.RESUME, recording_id=ID),
@@ -81,15 +102,62 @@ def test_answers_and_events() -> None:
     state = WorkerState(
         3,
         77,
-        (CallPorts(ID, {0: 10000}, "b" * 32), CallPorts("b" * 32, {}, ID)),
+        (CallPorts(ID, {0: 10000}, "b" * 32, True, "p-1"), CallPorts("b" * 32, {}, ID)),
         (CaptureState("a" * 32, ID, paused=True),),
         relayed=5,
         unsent=6,
         strange=7,
+        played=8,
     )
     assert state_from_json(json.loads(json.dumps(state_to_json(state)))) == state
     event = WorkerEvent(WorkerEventKind.NO_MEDIA, ID, "a" * 32, {"stream": 1}, worker=2)
     assert event_from_json(json.loads(json.dumps(event_to_json(event))), worker=2) == event
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        [],
+        ["prompt"],
+        ["prompt", "relative"],
+        ["prompt", "/" + "x" * 5000],
+        ["prompt", "/nul\0"],
+        ["prompt", "/half\ud800"],
+        ["silence", -1],
+        ["silence", 1.5],
+        ["silence", 10**12],
+        ["tone", 0, 20],
+        ["tone", 4000, 20],
+        ["tone", 440, 10**9],
+        ["digits", "12E"],
+        ["digits", "1" * 1000],
+        ["digits", 1],
+        ["noise", 1],
+        "silence",
+    ],
+)
+def test_what_cannot_be_played(sound: object) -> None:
+    with pytest.raises(PeerError, match="sounds"):
+        request_from_json(
+            {"op": "play", "call_id": ID, "play_id": "p", "token": "t", "sounds": [sound]}
+        )
+    with pytest.raises(PeerError, match="sounds"):
+        request_from_json({"op": "play", "call_id": ID, "play_id": "p", "token": "t"})
+
+
+def test_what_a_worker_heard() -> None:
+    told: dict[WorkerEventKind, dict[str, Any]] = {
+        WorkerEventKind.PLAYED: {"play_id": "p"},
+        WorkerEventKind.DIGIT: {"key": "#"},
+        WorkerEventKind.FELL_SILENT: {"spoke": True},
+        WorkerEventKind.NO_MEDIA: {"stream": 0},
+    }
+    assert [media_heard(WorkerEvent(kind, ID, data=data)) for kind, data in told.items()] == [
+        Played(ID, "p"),
+        DigitHeard(ID, "#"),
+        FellSilent(ID, spoke=True),
+        None,
+    ]
 
 
 @pytest.mark.parametrize("kind", [CapacityError, UsageError, MachineError])

@@ -8,7 +8,10 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,11 +19,14 @@ import pytest
 from callreel.base.errors import CapacityError, MachineError, UsageError
 from callreel.calls.media import CaptureState, Codec, Stream
 from callreel.calls.model import PauseBehavior, Track
+from callreel.calls.voice import DigitHeard, FellSilent, Played, Prompt, Silence, VoiceMedia
 from callreel.capture import client as client_module
 from callreel.capture.client import WorkerPool
-from callreel.capture.protocol import WorkerEvent, WorkerEventKind
+from callreel.capture.protocol import WorkerEvent, WorkerEventKind, media_heard
 from callreel.capture.settings import LISTEN_FD, WorkerSettings
 from callreel.testing.packets import NumberedSource, kept_numbers
+from callreel.wire.rtp import RtpPacket
+from callreel.wire.telephone_event import EventPayload
 from tests.capture.house import OTHER, Party
 
 CALL = "c" * 32
@@ -296,3 +302,116 @@ def test_bad_settings_end_with_their_own_status(tmp_path: Path) -> None:
         done = subprocess.run(argv, check=False, capture_output=True, timeout=20)
         assert done.returncode == 78
         assert b"Traceback" not in done.stderr
+
+
+async def test_played_to_and_heard(workers: list[Process], tmp_path: Path) -> None:
+    events: list[WorkerEvent] = []
+    path = tmp_path / "prompt.s16"
+    path.write_bytes(bytes(2 * 800))
+    with Party() as party:
+        async with pool_of(workers, events) as pool:
+            codecs = (Codec(0, "PCMU", 8000), Codec(101, "TELEPHONE-EVENT", 8000))
+            stream = replace(party.stream(), codecs=codecs)
+            port = (await pool.open(CALL, [stream]))[0].rtp_port
+            assert await pool.attended() == {}
+            media: VoiceMedia = pool
+            await media.attend(CALL)
+            assert await pool.attended() == {CALL: ""}
+            assert len(await heard(party, 5)) >= 5
+            with pytest.raises(MachineError, match="cannot read"):
+                await pool.play(CALL, "none", [Prompt(tmp_path / "missing")])
+            await pool.play(CALL, "one", [Prompt(path)])
+            assert await pool.attended() == {CALL: "one"}
+            played = await until_told(events, WorkerEventKind.PLAYED)
+            assert media_heard(played) == Played(CALL, "one")
+            events.clear()
+            await pool.play(CALL, "two", [Silence(60_000)])
+            await pool.listen(CALL, 100)
+            fell = await until_told(events, WorkerEventKind.FELL_SILENT)
+            assert media_heard(fell) == FellSilent(CALL, spoke=False)
+            await pool.stop_playing(CALL)
+            assert await pool.attended() == {CALL: ""}
+            key = RtpPacket(101, 1, 1, 1, EventPayload(7, False, 160).serialize())
+            party.send_bytes(key.serialize(), port)
+            pressed = await until_told(events, WorkerEventKind.DIGIT)
+            assert media_heard(pressed) == DigitHeard(CALL, "7")
+            await pool.close(CALL)
+            with pytest.raises(MachineError):
+                await pool.play(CALL, "three", [])
+            assert not [event for event in events if event.kind is WorkerEventKind.PLAYED]
+            latched = await until_told(events, WorkerEventKind.LATCHED)
+            assert media_heard(latched) is None
+
+
+async def test_a_worker_that_was_stopped_makes_up_for_it(workers: list[Process]) -> None:
+    with Party() as party:
+        async with pool_of(workers, []) as pool:
+            await pool.open(CALL, [party.stream()])
+            await pool.attend(CALL)
+            before = await packets_of(party, 5)
+            (pid,) = [state.pid for state in await pool.states() if state.calls]
+            os.kill(pid, signal.SIGSTOP)
+            stopped = time.monotonic()
+            await asyncio.sleep(0.5)
+            before += [RtpPacket.parse(data) for data in party.received()]
+            away_s = time.monotonic() - stopped
+            os.kill(pid, signal.SIGCONT)
+            after = await packets_of(party, 60)
+    for last, now in pairwise([*before, *after]):
+        assert (now.sequence - last.sequence) & 0xFFFF == 1
+        assert (now.timestamp - last.timestamp) & 0xFFFFFFFF == 160
+    # By then it has caught up: as many as there were in that time.
+    assert len(after) >= away_s / 0.02
+
+
+async def packets_of(party: Party, count: int) -> list[RtpPacket]:
+    """What a party hears, once there is so much of it."""
+    found: list[RtpPacket] = []
+    async with asyncio.timeout(10):
+        while len(found) < count:
+            found += [RtpPacket.parse(data) for data in party.received()]
+            await asyncio.sleep(0.001)
+    return found
+
+
+async def test_what_nobody_was_there_to_be_told_is_told_to_the_next(
+    workers: list[Process],
+) -> None:
+    with Party() as party:
+        async with pool_of(workers, []) as pool:
+            await pool.open(CALL, [party.stream()])
+            await pool.attend(CALL)
+            await pool.play(CALL, "one", [Silence(300)])
+        events: list[WorkerEvent] = []
+        await packets_of(party, 25)
+        async with pool_of(workers, events) as pool:
+            played = await until_told(events, WorkerEventKind.PLAYED)
+            assert media_heard(played) == Played(CALL, "one")
+            assert await pool.attended() == {CALL: ""}
+
+
+async def test_what_was_cut_off_is_never_told(workers: list[Process]) -> None:
+    events: list[WorkerEvent] = []
+    with Party() as party, Party() as other:
+        async with pool_of(workers, events) as pool:
+            await pool.open(CALL, [party.stream()])
+            await pool.open(OTHER, [other.stream()], beside=CALL)
+            await pool.attend(CALL)
+            for number in range(20):
+                # Over just as it is cut off: either may come first.
+                await pool.play(CALL, f"a{number}", [Silence(20)])
+                await asyncio.sleep(0.001 * number)
+                await pool.play(CALL, f"b{number}", [Silence(20_000)])
+                await pool.stop_playing(CALL)
+                await pool.play(CALL, f"c{number}", [Silence(20_000)])
+                await pool.bridge(CALL, OTHER)
+                await pool.unbridge(CALL)
+            events.clear()
+            await pool.play(CALL, "last", [])
+            await until_told(events, WorkerEventKind.PLAYED)
+            assert [media_heard(event) for event in events] == [Played(CALL, "last")]
+            # A second telling is not passed on.
+            with pytest.raises(MachineError):
+                await pool.play(CALL, "none", [Prompt(Path("/nonexistent"))])
+            await pool.play(CALL, "last", [])
+            await until_told(events, WorkerEventKind.PLAYED)

@@ -20,6 +20,7 @@ from tests.cli.commands import Ran, callreel
 
 FIRST = "AC" + "cd" * 16
 PBX = '[[peers]]\nname = "pbx"\naddresses = ["192.0.2.10"]\n'
+NO_DEFAULT = 'default_trunk = ""\n'
 USELESS = '[[trunks]]\nname = "spare"\nuri = "sip:spare.example"\n'
 
 
@@ -64,6 +65,7 @@ def test_what_is_sound_is_put_into_words(tmp_path: Path) -> None:
         "  anybody else gets 403\n"
         "\nWhere calls go: the first that fits\n"
         "  1. nowhere: only recording sessions (SIPREC) are taken\n"
+        "  2. SIP URIs that programs call: as they stand\n"
         "\nWhat is recorded\n"
         "  every call from peer pbx, dual\n"
         "  any other call when a program asks for it (API)\n",
@@ -87,22 +89,23 @@ def test_errors_end_with_2(tmp_path: Path) -> None:
 
 
 def test_warnings_end_with_1_if_that_is_asked_for(tmp_path: Path) -> None:
-    ran = check(tmp_path, PBX + USELESS)
+    ran = check(tmp_path, NO_DEFAULT + PBX + USELESS)
     assert ran.status == 0
-    assert ran.out.startswith(f"warning: {tmp_path}/callreel.toml, line 4: trunks.0: no route")
-    assert check(tmp_path, PBX + USELESS, "--strict").status == 1
+    assert ran.out.startswith(f"warning: {tmp_path}/callreel.toml, line 5: trunks.0: no route")
+    assert check(tmp_path, NO_DEFAULT + PBX + USELESS, "--strict").status == 1
     assert check(tmp_path, PBX, "--strict").status == 0
     assert check(tmp_path, "x = 1\n" + USELESS, "--strict").status == 2
 
 
 def test_json(tmp_path: Path) -> None:
-    said = check(tmp_path, PBX + USELESS, "--json").said
+    said = check(tmp_path, NO_DEFAULT + PBX + USELESS, "--json").said
     assert said["config"] == str(tmp_path / "callreel.toml")
     (problem,) = said["problems"]
     assert problem.pop("message")
-    assert problem == {"severity": "warning", "setting": "trunks.0", "line": 4}
+    assert problem == {"severity": "warning", "setting": "trunks.0", "line": 5}
     assert said["who_may_call"][0] == "pbx (peer), from 192.0.2.10"
-    assert len(said["where_calls_go"]) == len(said["what_is_recorded"]) == 1
+    assert len(said["where_calls_go"]) == 2
+    assert len(said["what_is_recorded"]) == 1
 
 
 def test_accounts_that_do_not_exist(tmp_path: Path, data: Path) -> None:

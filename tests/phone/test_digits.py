@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from callreel.base.errors import UsageError
-from callreel.phone.digits import (
-    EVENTS,
-    PAUSES,
-    DigitReceiver,
-    DigitSender,
-    EventPayload,
-    parse_digits,
-)
+from callreel.phone.digits import PAUSES, DigitSender, parse_digits
+from callreel.wire.telephone_event import EVENTS, DigitReceiver, EventPayload
 
 
 @pytest.mark.parametrize("text", ["", "x", "1-2", "5" * 201, "1 2"])
@@ -71,6 +65,9 @@ def test_stragglers_and_what_is_no_digit() -> None:
     press = EventPayload(1, False, 160).serialize()
     assert receiver.receive(press, ssrc=1, timestamp=5000) == "1"
     assert receiver.receive(press, ssrc=1, timestamp=3000) is None
+    assert receiver.receive(press, ssrc=2, timestamp=3000) == "1"
+    # Much older is no straggler: the sender has begun anew.
+    assert receiver.receive(press, ssrc=2, timestamp=3000 - 50_000 & 0xFFFFFFFF) == "1"
     assert receiver.receive(press, ssrc=2, timestamp=3000) == "1"
     assert receiver.receive(b"\x01", ssrc=1, timestamp=9000) is None
     flash = EventPayload(16, False, 160).serialize()

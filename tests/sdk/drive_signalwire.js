@@ -141,8 +141,8 @@ async function calls({ from_, ...filters }) {
   return (await client.calls.list({ ...options(filters), from: from_ })).map(seen);
 }
 
-async function create_call({ to, from_, url }) {
-  return seen(await client.calls.create({ to, from: from_, url }));
+async function create_call({ to, from_, url, ...more }) {
+  return seen(await client.calls.create({ to, from: from_, url, ...options(more) }));
 }
 
 async function call({ call_sid }) {

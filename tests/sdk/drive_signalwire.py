@@ -11,6 +11,7 @@ from typing import Any
 import requests
 from signalwire.request_validator import RequestValidator
 from signalwire.rest import Client
+from signalwire.voice_response import Dial, Gather, VoiceResponse
 from twilio.base.exceptions import TwilioRestException
 
 from tests.sdk.driver import CALL, RECORDING, moments, seen, serve
@@ -143,8 +144,38 @@ def calls(**filters: Any) -> list[dict[str, Any]]:
     return [seen(CALL, one) for one in client.calls.list(**filters)]
 
 
-def create_call(to: str, from_: str, url: str) -> dict[str, Any]:
-    return seen(CALL, client.calls.create(to=to, from_=from_, url=url))
+def create_call(to: str, from_: str, url: str, **more: Any) -> dict[str, Any]:
+    return seen(CALL, client.calls.create(to=to, from_=from_, url=url, **more))
+
+
+def redirect_call(call_sid: str, **where: Any) -> dict[str, Any]:
+    return seen(CALL, client.calls(call_sid).update(**where))
+
+
+def voicemail(action: str, recorded: str) -> str:
+    """A document made with the vendor's own builder, as those below."""
+    response = VoiceResponse()
+    response.pause(length=1)
+    response.record(
+        max_length=20, finish_on_key="#", action=action, recording_status_callback=recorded
+    )
+    return str(response)
+
+
+def menu(action: str) -> str:
+    response = VoiceResponse()
+    gather = Gather(num_digits=1, action=action, timeout=10)
+    gather.pause(length=30)
+    response.append(gather)
+    return str(response)
+
+
+def bridged(sip_uri: str, action: str) -> str:
+    response = VoiceResponse()
+    dial = Dial(record="record-from-answer-dual", action=action, timeout=10)
+    dial.sip(sip_uri)
+    response.append(dial)
+    return str(response)
 
 
 def call(call_sid: str) -> dict[str, Any]:

@@ -337,11 +337,25 @@ async def test_refusals(
     leg.check_answers()
 
 
-async def test_conferences_and_calls_out_are_not_there_yet(leg: Leg) -> None:
+async def test_conferences_are_not_there_yet(leg: Leg) -> None:
     of_conference = {"conference_sid": unknown(leg, "CF")}
     assert await ask(leg, "conference_recordings", **of_conference) == []
     one = {**of_conference, "recording_sid": unknown(leg, "RE")}
     assert await refused(leg, "conference_recording", **one) == (404, 20404)
-    out = {"to": "+15550198", "from_": "+15550100", "url": "http://127.0.0.1:9/laml"}
-    assert await refused(leg, "create_call", **out) == (405, 20004)
+    leg.check_answers()
+
+
+async def test_a_call_that_is_made_and_what_is_refused(leg: Leg) -> None:
+    out = {"to": "sip:nobody@127.0.0.1:9", "from_": "+15550100", "url": "http://127.0.0.1:9/laml"}
+    more = {"record": True, "recording_channels": "dual", "timeout": 1}
+    made = await ask(leg, "create_call", **out, **more)
+    assert made["status"] == "queued"
+    assert made["direction"] == ("outbound-api" if leg.sdk.is_twilio else "outbound")
+    async with asyncio.timeout(20):  # nobody is there
+        while (await ask(leg, "call", call_sid=made["sid"]))["status"] != "no-answer":
+            await asyncio.sleep(0.1)
+    no_trunk = {**out, "to": "+15550198"}
+    assert await refused(leg, "create_call", **no_trunk) == (leg.refusal, 21211)
+    assert await refused(leg, "create_call", **out, timeout=601) == (leg.refusal, 21208)
+    assert await refused(leg, "create_call", **{**out, "url": "here"}) == (leg.refusal, 21205)
     leg.check_answers()

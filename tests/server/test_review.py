@@ -89,6 +89,9 @@ def test_trunks_of_no_use() -> None:
     assert ("note trunks.1", "no route goes to it: it only sends calls here") in said(
         SOUND + listed
     )
+    assert said('default_trunk = "spare"\n' + SOUND + silent) == []
+    for_programs = '[[routes]]\nprefix = "7"\nto = ["trunk:spare"]\nfrom = ["api"]\n'
+    assert said(SOUND + silent + for_programs) == []
     by_number = '[[routes]]\nprefix = "*"\nto = ["trunk:{number}"]\n'
     assert said(SOUND + silent + by_number) == []
     deaf = SOUND.replace(
@@ -127,7 +130,9 @@ def test_targets_that_are_doubtful() -> None:
 def test_in_words() -> None:
     assert explain(Settings()).where_calls_go == (
         "nowhere: only recording sessions (SIPREC) are taken",
+        "SIP URIs that programs call: as they stand",
     )
+    assert len(explain(settings("dial_uris = false")).where_calls_go) == 1
     text = SOUND.replace('name = "pbx"', 'name = "pbx"\nrecord = "dual"')
     text += '[[routes]]\nprefix = ""\nto = ["trunk:carrier", "sip:{number}@192.0.2.9"]\n'
     text += 'strip = 1\nprepend = "00"\nring_seconds = 9\nrecord = "mono"\nfrom = ["user:anna"]\n'
@@ -147,6 +152,8 @@ def test_in_words() -> None:
         "sip:{number}@192.0.2.9; rings 9 s; recorded, mono",
         "a user's name or number: to that user's phones",
         "anything else is refused with 404; recording sessions (SIPREC) are always taken",
+        "numbers that programs call, where no route fits: to trunk carrier",
+        "SIP URIs that programs call: as they stand",
     )
     assert told.what_is_recorded == (
         "every call from peer pbx, dual",

@@ -16,6 +16,7 @@ from callreel.server.sip_settings import (
     TrunkSettings,
     UserSettings,
 )
+from callreel.server.voice_settings import AccountSettings, NumberSettings
 
 DOCS = Path(__file__).parents[2] / "docs/settings.md"
 
@@ -38,6 +39,8 @@ def test_every_setting_is_documented(name: str) -> None:
         ("Trunks", TrunkSettings),
         ("Users", UserSettings),
         ("Routes", RouteSettings),
+        ("Accounts", AccountSettings),
+        ("Numbers", NumberSettings),
     ],
 )
 def test_every_key_of_a_table_is_documented(heading: str, model: type[BaseModel]) -> None:

@@ -28,11 +28,20 @@ from callreel.service.deletion import DeletionService
 from callreel.service.finishing import FinishingService
 from callreel.service.media import MediaService
 from callreel.service.recordings import RecordingService
+from callreel.service.voice import VoiceService
+from callreel.service.voice.means import Means
+from callreel.service.voice.rows import Rows
 from callreel.store import deliveries
 from callreel.store.database import Database
 from callreel.store.deliveries import OwedDelivery
 from callreel.store.seal import Seal
 from callreel.testing.media import ScriptedMedia, ScriptedRenderer
+from callreel.testing.voice import (
+    ScriptedDocuments,
+    ScriptedPrompts,
+    ScriptedTelephone,
+    ScriptedVoice,
+)
 
 
 class StepClock:
@@ -74,12 +83,21 @@ class House:
     finishing: FinishingService
     audio: MediaService
     deletion: DeletionService
+    voice: VoiceService
+    telephone: ScriptedTelephone
+    sounds: ScriptedVoice
+    documents: ScriptedDocuments
     account: Account
     notified: list[int]
 
     async def a_call(self) -> Call:
         new = NewCall(self.account.id, CallDirection.INBOUND, "+15550100", "+15550199")
         return await self.calls.answered(await self.calls.ringing(new), "{}")
+
+    @staticmethod
+    def said(text: str) -> Path:
+        """The prompt of a spoken text."""
+        return Path("/said") / text
 
     async def a_finished_recording(self) -> Recording:
         """Dual, completed."""
@@ -101,17 +119,36 @@ def wire(context: Context, media: ScriptedMedia, renderer: ScriptedRenderer, sto
     finishing = FinishingService(context, renderer, store)
     audio = MediaService(renderer, store, renderer.folder)
     recordings = RecordingService(context, finishing.enqueue)
+    accounts, calls = AccountService(context), CallService(context, recordings)
+    telephone, sounds, documents = ScriptedTelephone(calls), ScriptedVoice(), ScriptedDocuments()
+    means = Means(
+        context=context,
+        accounts=accounts,
+        calls=calls,
+        recordings=recordings,
+        rows=Rows(context),
+        media=sounds,
+        prompts=ScriptedPrompts(),
+        documents=documents,
+    )
+    means.telephone = telephone
+    voice = VoiceService(means, telephone)
+    calls.control = telephone.steering = sounds.steering = voice
     return House(
         context=context,
         media=media,
         renderer=renderer,
         store=store,
-        accounts=AccountService(context),
-        calls=CallService(context, recordings),
+        accounts=accounts,
+        calls=calls,
         recordings=recordings,
         finishing=finishing,
         audio=audio,
         deletion=DeletionService(context, renderer, audio),
+        voice=voice,
+        telephone=telephone,
+        sounds=sounds,
+        documents=documents,
         account=account,
         notified=notified,
     )
@@ -138,6 +175,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     store = MediaStore.from_url(tmp_path / "media")
     house = wire(context, media, renderer, store, account, notified)
     yield house
+    await house.voice.close(0)
     await house.deletion.close()
     await house.finishing.close()
     await database.close()

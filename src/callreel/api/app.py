@@ -26,6 +26,7 @@ from callreel.service.calls import CallService
 from callreel.service.deletion import DeletionService
 from callreel.service.media import MediaService
 from callreel.service.recordings import RecordingService
+from callreel.service.voice import VoiceService
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class ApiServices:
     """Who may come in."""
     calls: CallService
     """Calls."""
+    voice: VoiceService
+    """Calls that documents steer."""
     recordings: RecordingService
     """Live and listed recordings."""
     media: MediaService
@@ -81,6 +84,7 @@ def create_app(
     )
     app.state.accounts = services.accounts
     app.state.calls = services.calls
+    app.state.voice = services.voice
     app.state.recordings = services.recordings
     app.state.media = services.media
     app.state.deletion = services.deletion

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
+from callreel.api.call_params import WantedOfCall, call_change, call_request
 from callreel.api.codes import Code
 from callreel.api.dates import span
 from callreel.api.errors import ApiError
 from callreel.api.pages import page_object, page_request
 from callreel.api.params import Params, body_params, query_params
-from callreel.api.recording_params import callback_method, callback_url
 from callreel.api.resources import call_object
 from callreel.api.views import Authenticated, id_of, view_of
 from callreel.base.ids import parse_id
-from callreel.calls.model import Account, CallStatus
-from callreel.calls.states import is_ended
+from callreel.calls.model import CallStatus
 from callreel.service.calls import CallService
+from callreel.service.voice import VoiceService
 from callreel.store.calls import CallFilter
-
-
-class _Wanted(Enum):
-    """What ``Status`` may ask of a call."""
-
-    CANCELED = "canceled"
-    COMPLETED = "completed"
-
 
 router = APIRouter(prefix="/2010-04-01/Accounts/{AccountSid}/Calls", tags=["Calls"])
 
@@ -66,20 +57,40 @@ async def fetch_call(
     return call_object(view_of(request, account), call)
 
 
+@router.post("")
+async def create_call(
+    request: Request, response: Response, account: Authenticated
+) -> dict[str, Any]:
+    """Call somebody; a document says what to do once they answer. Answers once it is queued."""
+    wanted = call_request(await body_params(request))
+    service: VoiceService = request.app.state.voice
+    call = await service.create(account, wanted)
+    view = view_of(request, account)
+    response.status_code = 201 if view.twilio else 200
+    return call_object(view, call)
+
+
 @router.post("/{CallSid}")
 async def update_call(
     request: Request, account: Authenticated, call_sid: Annotated[str, Path(alias="CallSid")]
 ) -> dict[str, Any]:
-    """End a call: ``completed`` hangs up, ``canceled`` only where nobody has answered yet.
+    """End a call, or have another document steer it.
 
-    Answers once its recordings are stopped. A call that is only received cannot be redirected.
+    ``completed`` hangs up, ``canceled`` only where nobody has answered yet; that is answered once
+    its recordings are stopped.
     """
     params = await body_params(request)
-    service: CallService = request.app.state.calls
+    voice: VoiceService = request.app.state.voice
+    call_id = id_of(request, call_sid)
     if not params.given("Status"):
-        await _refuse_redirect(service, request, account, call_sid, params)
-    wanted = params.required_choice("Status", _Wanted)
-    call = await service.end(account, id_of(request, call_sid), cancel=wanted is _Wanted.CANCELED)
+        change = call_change(params)
+        if not change.is_empty:
+            return call_object(
+                view_of(request, account), await voice.change(account, call_id, change)
+            )
+    wanted = params.required_choice("Status", WantedOfCall)
+    service: CallService = request.app.state.calls
+    call = await service.end(account, call_id, cancel=wanted is WantedOfCall.CANCELED)
     return call_object(view_of(request, account), call)
 
 
@@ -91,25 +102,6 @@ async def delete_call(
     service: CallService = request.app.state.calls
     await service.delete(account, id_of(request, call_sid))
     return Response(status_code=204)
-
-
-async def _refuse_redirect(
-    service: CallService, request: Request, account: Account, call_sid: str, params: Params
-) -> None:
-    """What a document asks for cannot be done with a call of which we are sent a copy."""
-    for name in ("Url", "FallbackUrl", "StatusCallback"):
-        if (url := params.get(name)) is not None:
-            callback_url(url, name)
-    for name in ("Method", "FallbackMethod", "StatusCallbackMethod"):
-        callback_method(params, name)
-    if any(params.get(name) is not None for name in ("Url", "Twiml", "Laml")):
-        call = await service.get(account, id_of(request, call_sid))
-        raise ApiError(
-            Code.NOT_IN_PROGRESS,
-            "Call is not in-progress. Cannot redirect."
-            if is_ended(call.status)
-            else "Call cannot be redirected: it is sent here only to be recorded",
-        )
 
 
 def _filter(params: Params) -> CallFilter:

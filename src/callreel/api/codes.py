@@ -18,9 +18,17 @@ class Code(IntEnum):
     TOO_MANY_REQUESTS = 20429
     TOO_LARGE = 20413
     OUR_FAULT = 20504
+    NO_CALLEE = 21201
+    BAD_URL = 21205
+    BAD_TIMEOUT = 21208
     BAD_METHOD = 21209
+    BAD_CALLEE = 21211
+    BAD_CALLER = 21212
+    NO_CALLER = 21213
+    NO_APPLICATION = 21218
     NOT_IN_PROGRESS = 21220
     BAD_CALLBACK_URL = 21402
+    BAD_VOICE_EVENT = 21626
     BAD_PAGE_TOKEN = 54453
     BAD_PAGE_SIZE = 54454
     WRONG_FORMAT = 90000
@@ -55,10 +63,21 @@ ADVICE = {
     "ones.",
     Code.TOO_LARGE: "The request's body is larger than this server reads.",
     Code.OUR_FAULT: "The server cannot do this now. Nothing was lost; try again in a moment.",
+    Code.NO_CALLEE: "Say whom to call in To: a sip: URI, or a number that a trunk takes.",
+    Code.BAD_URL: "Say where the document is that steers the call: an absolute http or https URL "
+    "in Url; or give the document itself in Twiml or Laml.",
+    Code.BAD_TIMEOUT: "Timeout is how long it rings: whole seconds, 1 to 600.",
     Code.BAD_METHOD: "The callback's method must be GET or POST.",
+    Code.BAD_CALLEE: "To cannot be called: it must be a sip: URI, or a number, and a number needs "
+    "a trunk, a route or a phone here that takes it.",
+    Code.BAD_CALLER: "From and CallerId are a number, a name or a sip: URI.",
+    Code.NO_CALLER: "Say who calls in From: a number or a sip: URI.",
+    Code.NO_APPLICATION: "There are no applications here: give a Url instead of an ApplicationSid.",
     Code.NOT_IN_PROGRESS: "The call, or the recording, is not in progress: it has not been "
     "answered yet, or is over.",
     Code.BAD_CALLBACK_URL: "The callback must be an absolute http or https URL.",
+    Code.BAD_VOICE_EVENT: "StatusCallbackEvent takes initiated, ringing, answered and completed: "
+    "separated by spaces, or given several times.",
     Code.BAD_PAGE_TOKEN: "Take the page's address from next_page_uri as it is.",
     Code.BAD_PAGE_SIZE: "PageSize must be a whole number from 1 on; over 1000 counts as 1000.",
     Code.WRONG_FORMAT: "The request's body cannot be read: send a form, or a JSON object.",

@@ -18,8 +18,10 @@ from callreel.calls.model import Account, Dialect
 from callreel.service.errors import (
     Answered,
     Ended,
+    NotCallable,
     NotFound,
     NotInProgress,
+    NotSteered,
     TooManyFailures,
     Unavailable,
     Unfinished,
@@ -82,6 +84,10 @@ def translate(request: Request, error: Exception) -> ApiError:
         return ApiError(
             Code.NOT_IN_PROGRESS, f"Requested resource is not eligible for recording: {error}"
         )
+    if isinstance(error, NotSteered):
+        return ApiError(Code.NOT_IN_PROGRESS, f"Call cannot be redirected: {error}")
+    if isinstance(error, NotCallable):
+        return ApiError(Code.BAD_CALLEE, f"To cannot be called: {error}")
     if isinstance(error, Ended):
         code = Code.NOT_IN_PROGRESS if _speaks_twilio(request) else Code.INVALID_ARGUMENT
         return ApiError(code, f"Call is not in-progress: {error}")

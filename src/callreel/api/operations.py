@@ -21,7 +21,7 @@ _RECORDINGS = API + "/Recordings"
 _OF_CONFERENCE = API + "/Conferences/{ConferenceSid}/Recordings"
 
 TAGS = {
-    "Calls": "Calls that are, or were, sent here.",
+    "Calls": "Calls that are, or were, sent here or made from here.",
     "Call recordings": "Recordings under their call: start, pause, resume, stop.",
     "Recordings": "The account's recordings: metadata, audio, integrity reports.",
     "Conference recordings": "There are no conferences yet: an empty list, and 404.",
@@ -223,6 +223,29 @@ _CONFERENCE_PATH = (p.ACCOUNT_SID, p.CONFERENCE_SID)
 
 CALLS = (
     Operation(
+        "POST",
+        _CALLS,
+        "create_call",
+        "Calls",
+        "Call somebody",
+        "Calls a `sip:` URI, or a number through a trunk; once that is answered, a document says "
+        "what to do. The answer comes at once, the call is `queued` then; what becomes of it is "
+        "told to `StatusCallback`. One that could not be dialled at all is refused with 21211.\n\n"
+        "With `Record=true` it is recorded from its answer on.",
+        (
+            _ok("Queued, in the SignalWire dialect.", "Call", _ON_CALL),
+            Answer(
+                HTTPStatus.CREATED,
+                "Queued, in the Twilio dialect.",
+                _json("TwilioCall"),
+                links=_links("Call", _ON_CALL),
+            ),
+        ),
+        (p.ACCOUNT_SID,),
+        body=p.CREATE_CALL,
+        refusals=(Code.NO_CALLEE, Code.NO_CALLER, Code.BAD_URL),
+    ),
+    Operation(
         "GET",
         _CALLS,
         "list_calls",
@@ -248,12 +271,14 @@ CALLS = (
         _CALLS + "/{CallSid}",
         "update_call",
         "Calls",
-        "End a call",
-        "Hangs up, and answers once the call's recordings are stopped. A call that is over cannot "
-        "be ended again: 10000 in the SignalWire dialect, 21220 in Twilio's. Canceling one that "
-        "was answered is refused with 10000.\n\nA call cannot be redirected: it is sent here only "
-        "to be recorded. `Url`, `Twiml` or `Laml` without `Status` gives 21220.",
-        (_ok("The call, ended.", "Call", ("delete_call",)),),
+        "End or redirect a call",
+        "With `Status`: hangs up, and answers once the call's recordings are stopped. A call that "
+        "is over cannot be ended again: 10000 in the SignalWire dialect, 21220 in Twilio's. "
+        "Canceling one that was answered is refused with 10000.\n\nWith `Url`, `Twiml` or `Laml`: "
+        "another document steers the call from now on, in place of whatever was being done. Only a "
+        "call in progress that a document steers can be redirected, else 21220: not one that is "
+        "sent here only to be recorded, nor one that is passed on by the routes.",
+        (_ok("The call as it is now.", "Call", ("delete_call",)),),
         _CALL_PATH,
         body=p.UPDATE_CALL,
         refusals=(Code.INVALID_ARGUMENT, Code.NOT_IN_PROGRESS),

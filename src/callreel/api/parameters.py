@@ -6,17 +6,30 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from callreel.api.call_params import (
+    MAX_CREDENTIAL_CHARS,
+    MAX_DIGITS,
+    MAX_DOCUMENT_CHARS,
+    WantedOfCall,
+)
 from callreel.api.codes import Code
 from callreel.api.recording_params import MAX_URL_CHARS, Wanted
 from callreel.api.schemas import MONTHS, WEEKDAYS, Schema, enumeration
 from callreel.calls.model import (
     CallbackEvent,
     CallbackMethod,
+    CallEvent,
     CallStatus,
     PauseBehavior,
     RecordingChannels,
     RecordingTrack,
     Trim,
+)
+from callreel.calls.steering import (
+    CALL_SECONDS,
+    LONGEST_CALL_SECONDS,
+    LONGEST_RING_SECONDS,
+    RING_SECONDS,
 )
 
 _HEX = "[0-9a-fA-F]"
@@ -111,7 +124,13 @@ def _url_pattern() -> str:
     return f"^[Hh][Tt][Tt][Pp][Ss]?://{user}{host}{port}(?:[/?#][!-~]*)?$"
 
 
-def callback_url(name: str, text: str) -> Parameter:
+def callback_url(
+    name: str,
+    text: str,
+    *,
+    refused: Code = Code.BAD_CALLBACK_URL,
+    example: str = "https://example.com/recordings",
+) -> Parameter:
     """An address that webhooks go to."""
     url: Schema = {
         "type": "string",
@@ -125,8 +144,8 @@ def callback_url(name: str, text: str) -> Parameter:
         text,
         "absolute http or https URL",
         None,
-        Code.BAD_CALLBACK_URL,
-        example="https://example.com/recordings",
+        refused,
+        example=example,
     )
 
 
@@ -143,7 +162,13 @@ def callback_method(name: str) -> Parameter:
     )
 
 
-def callback_events(name: str, events: type[Enum], default: str, refused: Code) -> Parameter:
+def callback_events(
+    name: str,
+    events: type[Enum],
+    default: str,
+    refused: Code,
+    example: str = "in-progress completed",
+) -> Parameter:
     """What webhooks are about: one value with spaces, the name several times, and mixtures."""
     one = "(?:" + "|".join(event.value for event in events) + ")"
     spaced: Schema = {"type": "string", "pattern": f"^ *(?:{one}(?: +{one})* *)?$"}
@@ -154,7 +179,7 @@ def callback_events(name: str, events: type[Enum], default: str, refused: Code) 
         _values(events),
         default,
         refused,
-        example="in-progress completed",
+        example=example,
     )
 
 
@@ -211,39 +236,213 @@ PAUSE_BEHAVIOR = replace(
 UPDATE = (RECORDING_STATUS, PAUSE_BEHAVIOR)
 """Of a live recording."""
 
+_FLAG: Schema = {
+    "type": "string",
+    "pattern": "^(?:[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])$",
+}
+_NUMBER = "[+]?[0-9*#]{1,32}"
+_SIP_URI = (
+    "[Ss][Ii][Pp][Ss]?:[A-Za-z0-9_.+-]{1,64}@[A-Za-z0-9][A-Za-z0-9.-]{0,62}(?::[1-9][0-9]{0,3})?"
+)
+_NAME = "[A-Za-z0-9_.+-]{1,64}"
+
+
+def _party(name: str, pattern: str, text: str, values: str, refused: Code, example: str,
+           *, required: bool = False) -> Parameter:  # fmt: skip
+    schema: Schema = {"type": "string", "pattern": f"^(?:{pattern})$"}
+    return Parameter(
+        name,
+        schema if required else {"anyOf": [schema, EMPTY]},
+        text,
+        values,
+        None,
+        refused,
+        required=required,
+        example=example,
+    )
+
+
+def _seconds(name: str, text: str, default: int, longest: int, refused: Code) -> Parameter:
+    schema: Schema = {"type": "integer", "minimum": 1, "maximum": longest}
+    return Parameter(
+        name,
+        {"anyOf": [schema, EMPTY]},
+        text,
+        f"1 to {longest}",
+        str(default),
+        refused,
+    )
+
+
+def _bounded(name: str, text: str, values: str, longest: int, example: str) -> Parameter:
+    schema: Schema = {"type": "string", "pattern": "^[ -~]+$", "maxLength": longest}
+    return Parameter(
+        name, {"anyOf": [schema, EMPTY]}, text, values, None, Code.INVALID_ARGUMENT, example=example
+    )
+
+
+_DOCUMENT_EXAMPLE = "<Response><Say>Hello.</Say><Record/></Response>"
+_TIME_LIMIT = _seconds(
+    "TimeLimit",
+    "How long it may last from its answer, seconds; then it is hung up.",
+    CALL_SECONDS,
+    LONGEST_CALL_SECONDS,
+    Code.INVALID_ARGUMENT,
+)
+_INSTRUCTIONS = (
+    callback_url(
+        "Url",
+        "Whom to ask for the document that steers the call.",
+        refused=Code.BAD_URL,
+        example="https://example.com/voice",
+    ),
+    callback_method("Method"),
+    callback_url(
+        "FallbackUrl",
+        "Whom to ask for a document where `Url` gives none.",
+        example="https://example.com/sorry",
+    ),
+    callback_method("FallbackMethod"),
+    _bounded(
+        "Twiml",
+        "The document itself. `Url` wins over it.",
+        f"at most {MAX_DOCUMENT_CHARS} characters of XML",
+        MAX_DOCUMENT_CHARS,
+        _DOCUMENT_EXAMPLE,
+    ),
+    _bounded(
+        "Laml",
+        "The same, as SignalWire calls it. `Twiml` wins over it.",
+        f"at most {MAX_DOCUMENT_CHARS} characters of XML",
+        MAX_DOCUMENT_CHARS,
+        _DOCUMENT_EXAMPLE,
+    ),
+    callback_url(
+        "StatusCallback",
+        "Where webhooks about the call go.",
+        example="https://example.com/calls",
+    ),
+    callback_method("StatusCallbackMethod"),
+)
+
+CREATE_CALL = (
+    _party(
+        "To",
+        f"{_NUMBER}|{_NAME}|{_SIP_URI}",
+        "Whom to call. Absent: 21201.",
+        "a number, a `sip:` URI, the name of a phone that is registered here",
+        Code.BAD_CALLEE,
+        "+15550199",
+        required=True,
+    ),
+    _party(
+        "From",
+        f"{_NUMBER}|{_NAME}|{_SIP_URI}",
+        "Who calls. Absent: 21213.",
+        "a number, a name, a `sip:` URI",
+        Code.BAD_CALLER,
+        "+15550100",
+        required=True,
+    ),
+    *_INSTRUCTIONS,
+    callback_events(
+        "StatusCallbackEvent",
+        CallEvent,
+        "completed",
+        Code.BAD_VOICE_EVENT,
+        "initiated ringing answered completed",
+    ),
+    Parameter(
+        "ApplicationSid",
+        {"anyOf": [EMPTY]},
+        "Always refused: there are no applications. Give a `Url`.",
+        "none",
+        None,
+        Code.NO_APPLICATION,
+    ),
+    _seconds(
+        "Timeout",
+        "How long it may ring, seconds; then it is `no-answer`.",
+        RING_SECONDS,
+        LONGEST_RING_SECONDS,
+        Code.BAD_TIMEOUT,
+    ),
+    _TIME_LIMIT,
+    _party(
+        "CallerId",
+        f"{_NUMBER}|{_NAME}|{_SIP_URI}",
+        "Who the callee sees calling, in place of `From`.",
+        "as `From`",
+        Code.BAD_CALLER,
+        "+15550100",
+    ),
+    _bounded(
+        "SipAuthUsername",
+        "For whoever asks for credentials.",
+        f"at most {MAX_CREDENTIAL_CHARS} characters",
+        MAX_CREDENTIAL_CHARS,
+        "ann",
+    ),
+    Parameter(
+        "SipAuthPassword",
+        {},
+        "The same; not without `SipAuthUsername`.",
+        f"at most {MAX_CREDENTIAL_CHARS} characters",
+        None,
+        Code.INVALID_ARGUMENT,
+        example="secret",
+    ),
+    Parameter(
+        "SendDigits",
+        {
+            "anyOf": [
+                {"type": "string", "pattern": "^[0-9*#wW]+$", "maxLength": MAX_DIGITS},
+                EMPTY,
+            ]
+        },
+        "Keys to press once it is answered; `w` waits half a second.",
+        "of `0` to `9`, `*`, `#`, `w`",
+        None,
+        Code.INVALID_ARGUMENT,
+        example="ww1234#",
+    ),
+    Parameter(
+        "Record",
+        {"anyOf": [_FLAG, EMPTY]},
+        "Whether it is recorded, from its answer on: never the ringing.",
+        "`true`, `false`",
+        "false",
+        Code.INVALID_ARGUMENT,
+        example="true",
+    ),
+    *(
+        replace(one, default=Trim.TRIM_SILENCE.value) if one.name == "Trim" else one
+        for one in START
+    ),
+)
+"""Of a new call."""
+
 CALL_STATUS = Parameter(
     "Status",
-    {"type": "string", "enum": ["canceled", "completed"]},
-    "`completed` hangs up; `canceled` ends only a call that nobody has answered yet.",
-    "`completed`, `canceled`",
+    enumeration(WantedOfCall),
+    "`completed` hangs up; `canceled` ends only a call that nobody has answered yet. Beside it, "
+    "nothing else is looked at. Without it, one of `Url`, `Twiml`, `Laml`, `StatusCallback` and "
+    "`TimeLimit` has to be there.",
+    _values(WantedOfCall),
     None,
     Code.INVALID_ARGUMENT,
-    required=True,
     example="completed",
-)
-_REDIRECT = (
-    ("Url", Code.BAD_CALLBACK_URL),
-    ("Method", Code.BAD_METHOD),
-    ("FallbackUrl", Code.BAD_CALLBACK_URL),
-    ("FallbackMethod", Code.BAD_METHOD),
-    ("StatusCallback", Code.BAD_CALLBACK_URL),
-    ("StatusCallbackMethod", Code.BAD_METHOD),
-    ("Twiml", None),
-    ("Laml", None),
 )
 UPDATE_CALL = (
     CALL_STATUS,
     *(
-        Parameter(
-            name,
-            {},
-            "Of a redirect, which is refused (21220): calls are sent here only to be recorded. "
-            "Not looked at beside `Status`.",
-            "",
-            None,
-            refused,
+        replace(
+            one,
+            schema={},
+            default=None,
+            refused=Code.BAD_CALLBACK_URL if one.name == "Url" else one.refused,
         )
-        for name, refused in _REDIRECT
+        for one in (*_INSTRUCTIONS, _TIME_LIMIT)
     ),
 )
 """Of a live call."""

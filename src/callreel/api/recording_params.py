@@ -68,9 +68,9 @@ def callback_method(params: Params, name: str) -> CallbackMethod:
         raise ApiError(Code.BAD_METHOD, f"{name} must be GET or POST") from None
 
 
-def callback_url(url: str, name: str) -> str:
+def callback_url(url: str, name: str, *, code: Code = Code.BAD_CALLBACK_URL) -> str:
     """``url``, if it is an absolute http or https URL with a host."""
-    refusal = ApiError(Code.BAD_CALLBACK_URL, f"{name} must be an absolute http or https URL")
+    refusal = ApiError(code, f"{name} must be an absolute http or https URL")
     if len(url) > MAX_URL_CHARS or any(ord(char) <= 32 or ord(char) == 127 for char in url):
         raise refusal
     try:

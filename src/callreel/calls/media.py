@@ -43,6 +43,8 @@ class Srtp:
     sealed: str = field(default="", compare=False, repr=False)
     """``receive`` as journals hold it, which only the server's key opens; filled in on the way to
     the media worker."""
+    sealed_send: str = field(default="", compare=False, repr=False)
+    """The same of ``send``, for what is played to the peer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from callreel.calls.model import CallStatus, RecordingStatus
 
 CALL_TRANSITIONS: dict[CallStatus, frozenset[CallStatus]] = {
-    CallStatus.QUEUED: frozenset({CallStatus.RINGING, CallStatus.FAILED, CallStatus.CANCELED}),
+    # Whoever is called may answer, or refuse, without ringing first.
+    CallStatus.QUEUED: frozenset(
+        {
+            CallStatus.RINGING,
+            CallStatus.IN_PROGRESS,
+            CallStatus.BUSY,
+            CallStatus.FAILED,
+            CallStatus.NO_ANSWER,
+            CallStatus.CANCELED,
+        }
+    ),
     CallStatus.RINGING: frozenset(
         {
             CallStatus.IN_PROGRESS,

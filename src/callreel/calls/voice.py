@@ -6,7 +6,7 @@ Such a call ends here: callreel answers or places it, and plays and hears what t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -179,7 +179,8 @@ class Telephone(Protocol):
         ringing: Callable[[], None],
         beside: str | None = None,
     ) -> None:
-        """Ring until it answers; it is attended then, and its row is ``in-progress``.
+        """Ring until it answers; it is attended then, and its row is ``in-progress``. Where nobody
+        does its row is brought to its end, and that is not told to :meth:`VoiceCalls.hung_up`.
 
         ``caller`` is what it is told of who calls: a number or a URI. ``beside`` names the call it
         is to be connected with. Raises :class:`NoRoute`, :class:`NotConnected`, ``MachineError``.
@@ -208,6 +209,11 @@ class Telephone(Protocol):
         """End one call, and no other; False if it is not known."""
         ...
 
+    def live(self) -> Mapping[str, str | None]:
+        """Calls that were answered and are not over, and whom each is connected with: after a
+        restart, those that were taken up, of which :class:`VoiceCalls` is told nothing."""
+        ...
+
 
 class Ending(Enum):
     """Who ended a call."""
@@ -221,8 +227,12 @@ class Ending(Enum):
 class VoiceCalls(Protocol):
     """The use cases, seen from signalling: whoever steers calls by documents."""
 
-    def takes(self, account_id: str, dialled: str) -> bool:
-        """Whether a document answers what is dialled."""
+    def takes(self, account_id: str, dialled: str, *, exactly: bool = False) -> bool:
+        """Whether a document answers what is dialled.
+
+        ``exactly``: whether there is one for just that number, which comes before all routes; the
+        account's own comes after them.
+        """
         ...
 
     def offered(self, call_id: str, account_id: str, dialled: str) -> None:

@@ -1,4 +1,5 @@
-"""What changes about streams while recordings run: added, changed, dropped, bridged, parted.
+"""What changes about streams while recordings run: added, changed, dropped, bridged, parted,
+attended, left.
 
 Each step drains before it changes anything, so that what came before is kept as it was then, and
 notes the change in the journals that it concerns.
@@ -12,18 +13,20 @@ from callreel.calls.media import Stream
 from callreel.capture.anchor import Instant
 from callreel.capture.intake import Intake
 from callreel.capture.opening import aim
+from callreel.capture.players import Players
 from callreel.capture.recording import LiveRecording
 from callreel.capture.relay import Relay
-from callreel.capture.streams import LiveCall, LiveStream, Source
+from callreel.capture.streams import Attendant, LiveCall, LiveStream, Source
 from callreel.journal.format import Event
 
 
 class Changes:
     """The steps."""
 
-    def __init__(self, intake: Intake, relay: Relay) -> None:
+    def __init__(self, intake: Intake, relay: Relay, players: Players) -> None:
         self._intake = intake
         self._relay = relay
+        self._players = players
 
     def add(self, live: LiveStream) -> None:
         """A call has a new stream."""
@@ -49,6 +52,11 @@ class Changes:
             aim(live)
         now = self._intake.anchor.now()
         self._tell(live.call, self._own(live), now, kept_before, before)
+        if live.attendant is not None:
+            self._relay.route(live)
+            ours = live.call.played_source(live)
+            for recording in _of_track(live.call, ours):
+                recording.note(Event.STREAM, now, **ours.description)
         if live.across is not None:
             self._relay.route(live)
             self._relay.route(live.across)
@@ -63,6 +71,8 @@ class Changes:
         """A call has a stream no more; its sockets are for the caller to close."""
         if live.across is not None:
             self.part(live)
+        if live.attendant is not None:
+            self.leave(live)
         self._intake.drain(live)
         now = self._intake.anchor.now()
         self._end(live.call, self._own(live), now)
@@ -98,6 +108,29 @@ class Changes:
             del hearer.heard[live.stream.number]
         self._intake.settle((one, two))
 
+    def attend(self, live: LiveStream, attendant: Attendant) -> None:
+        """What comes to a stream is heard, and it is played to. Raises ``CapacityError`` and
+        changes nothing."""
+        self._intake.drain(live)
+        self._relay.add(live)
+        live.attendant = attendant
+        attendant.number = live.call.number_heard()
+        self._relay.route(live)
+        self._intake.assign(live)
+        self._begin(live.call, live.call.played_source(live), self._intake.anchor.now())
+        self._players.add(live)
+
+    def leave(self, live: LiveStream) -> None:
+        """Neither play to it nor hear it any more."""
+        assert live.attendant is not None
+        self._intake.drain(live)
+        self._players.remove(live)
+        self._end(live.call, live.call.played_source(live), self._intake.anchor.now())
+        self._relay.remove(live)
+        live.attendant.keepers = ()
+        live.attendant = None
+        self._intake.settle((live,))
+
     def _own(self, live: LiveStream) -> Source:
         return Source(live.stream.number, live, live.stream.track, live.stream.sending)
 
@@ -105,7 +138,7 @@ class Changes:
         """A call's recordings have a source that they had not."""
         for recording in _of_track(call, source):
             recording.note(Event.STREAM, now, **source.description)
-            if recording.paused is None:
+            if recording.paused is None and not source.is_ours:
                 self._expect(recording, source, now)
 
     def _tell(
@@ -131,11 +164,13 @@ class Changes:
     def _end(self, call: LiveCall, source: Source, now: Instant) -> None:
         """A call's recordings have a source no more."""
         live = source.live
-        for keeping in live.keepers:
+        for keeping in () if source.is_ours else live.keepers:
             if keeping.recording.call_id == call.id:
                 keeping.recording.note_drops(source.number, live.rtp)
         for recording in _of_track(call, source):
             recording.note(Event.STREAM, now, **source.description, closed=True)
+            if source.is_ours:
+                continue
             recording.waiting.pop(source.number, None)
             for tap in (live.rtp, live.rtcp):
                 recording.reported.pop(tap, None)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -24,6 +25,7 @@ from callreel.calls.media import (
     StreamState,
 )
 from callreel.calls.model import PauseBehavior, Track
+from callreel.calls.voice import Sound
 from callreel.capture.protocol import (
     FrameReader,
     Op,
@@ -186,6 +188,11 @@ class WorkerPool:
         self._opening: dict[str, tuple[int, int]] = {}
         self._recordings: dict[str, int] = {}
         self._seen = [0] * len(paths)
+        self._token = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
+        self._plays: dict[str, str | None] = {}
+        """The token of what was asked to be played to a call last, None once it is out or cut off;
+        calls of which nothing is known are not there."""
 
     async def connect(self, *, timeout_s: float = 10.0) -> None:
         """Connect to all workers and learn what they are doing. Raises ``MachineError``."""
@@ -273,6 +280,7 @@ class WorkerPool:
         if call_id in self._calls:
             await self._links[self._calls[call_id][0]].ask(Request(Op.CLOSE, call_id=call_id))
             self._calls.pop(call_id, None)
+            self._plays.pop(call_id, None)
 
     async def bridge(self, call_id: str, other_call_id: str) -> None:
         """Relay between two calls from now on."""
@@ -282,6 +290,8 @@ class WorkerPool:
         await self._links[index].ask(
             Request(Op.BRIDGE, call_id=call_id, other_call_id=other_call_id)
         )
+        # What was being played was cut off by that.
+        self._plays |= {call_id: None, other_call_id: None}
 
     async def unbridge(self, call_id: str) -> None:
         """Relay nothing to or from a call any more. Nothing if no worker has it."""
@@ -293,6 +303,42 @@ class WorkerPool:
         """What the workers are relaying now: each bridged call's other one."""
         calls = [call for state in await self.states() for call in state.calls]
         return {call.call_id: call.bridged for call in calls if call.bridged}
+
+    async def attend(self, call_id: str) -> None:
+        """From now on the call's media ends here, while it is not bridged."""
+        await self._ask_about(call_id, Request(Op.ATTEND, call_id=call_id))
+
+    async def play(self, call_id: str, play_id: str, sounds: Sequence[Sound]) -> None:
+        """Play these from now on, one after the other; what was being played is cut off."""
+        token = f"{self._token}-{next(self._numbers)}"
+        request = Request(
+            Op.PLAY, call_id=call_id, play_id=play_id, token=token, sounds=tuple(sounds)
+        )
+        before = self._plays.get(call_id)
+        # Before it is asked: what is short may be out before the answer was read.
+        self._plays[call_id] = token
+        try:
+            await self._ask_about(call_id, request)
+        except BaseException:
+            # What was being played before goes on.
+            if self._plays.get(call_id) == token:
+                self._plays[call_id] = before
+            raise
+
+    async def stop_playing(self, call_id: str) -> None:
+        """Cut off what is being played. Nothing if nothing is."""
+        self._plays[call_id] = None
+        await self._ask_about(call_id, Request(Op.STOP_PLAYING, call_id=call_id))
+
+    async def listen(self, call_id: str, silence_ms: int | None) -> None:
+        """Tell once when the party has said nothing for so long; None: listen no more."""
+        await self._ask_about(call_id, Request(Op.LISTEN, call_id=call_id, silence_ms=silence_ms))
+
+    async def attended(self) -> Mapping[str, str]:
+        """The calls that end here, while they are not bridged, and what is being played to each:
+        the id of the play, or an empty string."""
+        calls = [call for state in await self.states() for call in state.calls]
+        return {call.call_id: call.playing for call in calls if call.attended}
 
     async def start(
         self, recording_id: str, call_id: str, tracks: Sequence[Track]
@@ -360,7 +406,11 @@ class WorkerPool:
         for stream in streams:
             if stream.srtp is not None:
                 assert self._seal is not None, "whoever agrees on SRTP has a seal"
-                srtp = replace(stream.srtp, sealed=self._seal(stream.srtp.receive))
+                srtp = replace(
+                    stream.srtp,
+                    sealed=self._seal(stream.srtp.receive),
+                    sealed_send=self._seal(stream.srtp.send),
+                )
                 stream = replace(stream, srtp=srtp)
             found.append(stream)
         return tuple(found)
@@ -380,6 +430,9 @@ class WorkerPool:
         if placed is None:
             raise MachineError(f"no media worker has call {call_id}")
         return placed[0]
+
+    async def _ask_about(self, call_id: str, request: Request) -> None:
+        await self._links[self._worker_of(call_id)].ask(request)
 
     async def _ports(self, index: int, request: Request) -> Mapping[int, MediaAddress]:
         ports = ports_from_json((await self._links[index].ask(request)).get("ports"))
@@ -414,6 +467,12 @@ class WorkerPool:
     def _heed(self, event: WorkerEvent) -> None:
         if event.kind is WorkerEventKind.ENDED:
             self._recordings.pop(event.recording_id, None)
+        if event.kind is WorkerEventKind.PLAYED:
+            token = event.data.get("token")
+            if self._plays.get(event.call_id, token) != token:
+                # It was on its way while the play was cut off, or is told a second time.
+                return
+            self._plays[event.call_id] = None
         self._on_event(event)
 
     def _learn(self, index: int, state: WorkerState) -> None:
@@ -428,6 +487,7 @@ class WorkerPool:
             self._on_event(WorkerEvent(WorkerEventKind.WORKER_BACK, worker=index))
             for call_id in sorted(had - set(has)):
                 self._calls.pop(call_id, None)
+                self._plays.pop(call_id, None)
                 self._on_event(
                     WorkerEvent(WorkerEventKind.CALL_LOST, call_id=call_id, worker=index)
                 )

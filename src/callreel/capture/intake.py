@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from callreel.capture.anchor import Anchor
 from callreel.capture.relay import Relay
-from callreel.capture.streams import LiveStream, keepers_of
+from callreel.capture.streams import Attendant, LiveStream, keepers_of, keepers_of_ours
 from callreel.capture.sweep import Batch, Sweeper
 from callreel.capture.tap import Tap
 from callreel.journal.format import Event, Kind
@@ -16,8 +16,8 @@ _UNDER_WAY_NS = 1_000_000
 
 
 class Intake:
-    """Drains sockets. Those of bridged calls are drained through the relay, which has mostly done
-    so already and has put aside what is to be kept.
+    """Drains sockets. Those of bridged and attended calls are drained through the relay, which has
+    mostly done so already and has put aside what is to be kept.
 
     ``on_latched`` is told of each stream whose source was latched.
     """
@@ -39,6 +39,8 @@ class Intake:
         """Find out who keeps a stream, and have exactly what is wanted queued, from the signalled
         address alone. What had come to it must have been drained."""
         live.keepers = keepers_of(live)
+        if live.attendant is not None:
+            live.attendant.keepers = keepers_of_ours(live)
         wanted = live.is_wanted
         now_ns = self.anchor.now().mono_ns
         for tap in (live.rtp, live.rtcp):
@@ -60,16 +62,19 @@ class Intake:
 
     def drain(self, live: LiveStream) -> None:
         """Have all that came to a stream relayed and kept."""
-        if live.across is not None:
+        if live.is_read_at_once:
             for tap in (live.rtp, live.rtcp):
                 self._relay.drain(tap)
         self.collect(live, rtcp=True)
 
     def collect(self, live: LiveStream, *, rtcp: bool) -> None:
-        """Have what came to a stream kept. Of a bridged one: what the relay has put aside."""
+        """Have what came to a stream kept, and what we sent to it. Of one that is bridged or
+        attended: what was put aside."""
         self._collect(live, live.rtp, Kind.RTP)
         if rtcp and not live.stream.rtcp_mux:
             self._collect(live, live.rtcp, Kind.RTCP)
+        if live.attendant is not None:
+            self._collect_ours(live, live.attendant)
 
     def report_latched(self) -> None:
         """Tell of the sources that the relay has latched."""
@@ -77,7 +82,7 @@ class Intake:
             self._latched(self._relay.latched.pop(0))
 
     def _collect(self, live: LiveStream, tap: Tap, kind: Kind) -> None:
-        if live.across is not None:
+        if live.is_read_at_once:
             self._collect_relayed(live, tap, kind)
             return
         if tap.host is None:
@@ -120,6 +125,12 @@ class Intake:
             live.watch = None
         else:
             live.watch.note(batches)
+
+    def _collect_ours(self, live: LiveStream, attendant: Attendant) -> None:
+        batch = attendant.take()
+        if batch is not None:
+            for keeping in attendant.keepers:
+                keeping.recording.keep(Kind.RTP, keeping.number, live.rtp, batch)
 
     def _latched(self, live: LiveStream) -> None:
         if live.rtp.latch.source is None:

@@ -15,18 +15,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from callreel.base.errors import CallreelError, CapacityError, MachineError, PeerError, UsageError
 from callreel.calls.media import CaptureState, CaptureStopped, Codec, Srtp, Stream, StreamState
 from callreel.calls.model import PauseBehavior, Track
+from callreel.calls.voice import (
+    DigitHeard,
+    Digits,
+    FellSilent,
+    MediaHeard,
+    Played,
+    Prompt,
+    Silence,
+    Sound,
+    Tone,
+)
 from callreel.wire.sdes import Key, Suite
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 MAX_STREAMS = 32
 MAX_CODECS = 64
 MAX_TEXT = 1024
+MAX_SOUNDS = 256
+MAX_SILENCE_MS = 24 * 3600 * 1000
+MAX_TONE_MS = 60 * 1000
+_MAX_NAME = 128
 _ID = re.compile(r"[0-9a-f]{32}")
+_PATH = re.compile(r"/[^\0\ud800-\udfff]{0,4094}")
+_KEYS = re.compile(r"[0-9*#A-Dw]{0,256}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -38,6 +56,10 @@ class Op(Enum):
     CLOSE = "close"
     BRIDGE = "bridge"
     UNBRIDGE = "unbridge"
+    ATTEND = "attend"
+    PLAY = "play"
+    STOP_PLAYING = "stop-playing"
+    LISTEN = "listen"
     START = "start"
     PAUSE = "pause"
     RESUME = "resume"
@@ -47,7 +69,10 @@ class Op(Enum):
     PING = "ping"
 
 
-_ABOUT_A_CALL = (Op.OPEN, Op.UPDATE, Op.CLOSE, Op.BRIDGE, Op.UNBRIDGE, Op.START, Op.OBSERVE)
+_ABOUT_A_CALL = (
+    *(Op.OPEN, Op.UPDATE, Op.CLOSE, Op.BRIDGE, Op.UNBRIDGE, Op.START, Op.OBSERVE),
+    *(Op.ATTEND, Op.PLAY, Op.STOP_PLAYING, Op.LISTEN),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +82,7 @@ class Request:
     op: Op
     """What is asked."""
     call_id: str = ""
-    """open, update, close, bridge, unbridge, start, observe."""
+    """open, update, close, bridge, unbridge, start, observe, attend, play, stop-playing, listen."""
     other_call_id: str = ""
     """bridge."""
     recording_id: str = ""
@@ -68,6 +93,14 @@ class Request:
     """start."""
     behavior: PauseBehavior = PauseBehavior.SILENCE
     """pause."""
+    play_id: str = ""
+    """play."""
+    token: str = ""
+    """play: tells one from the next, which may have the same id."""
+    sounds: tuple[Sound, ...] = ()
+    """play."""
+    silence_ms: int | None = None
+    """listen; None stops it."""
 
 
 class WorkerEventKind(Enum):
@@ -78,7 +111,14 @@ class WorkerEventKind(Enum):
     NO_MEDIA = "no-media"
     """Nothing came from the expected source: ``stream``."""
     SILENT = "silent"
-    """Nothing has come for long from a peer of a bridged call that should send: ``stream``."""
+    """Nothing has come for long from a peer that should send, of a bridged or attended call:
+    ``stream``."""
+    PLAYED = "played"
+    """All of a play is out: ``play_id``, ``token``."""
+    DIGIT = "digit"
+    """The party of an attended call pressed a key: ``key``."""
+    FELL_SILENT = "fell-silent"
+    """It has said nothing for as long as was asked: ``spoke``."""
     WRITE_FAILED = "write-failed"
     """A journal cannot be written (``message``); what comes is held back in memory and tried
     again with each sweep, and lost (``packets``, a total) when there is too much of it."""
@@ -122,6 +162,10 @@ class CallPorts:
     """RTP port by stream number; RTCP is the next one."""
     bridged: str = ""
     """The call it is bridged with, or empty."""
+    attended: bool = False
+    """Whether it ends here while it is not bridged."""
+    playing: str = ""
+    """What is being played, or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +188,8 @@ class WorkerState:
     """Datagrams not sent on because they were neither RTP nor RTCP."""
     unauthentic: int = 0
     """SRTP not sent on because it was not made with the key, or was replayed."""
+    played: int = 0
+    """Packets sent to attended calls by this process."""
 
 
 def encode_frame(value: Mapping[str, Any]) -> bytes:
@@ -196,6 +242,12 @@ def request_to_json(request: Request) -> dict[str, Any]:
         value["tracks"] = [track.value for track in request.tracks]
     if request.op is Op.PAUSE:
         value["behavior"] = request.behavior.value
+    if request.op is Op.PLAY:
+        value["play_id"] = request.play_id
+        value["token"] = request.token
+        value["sounds"] = sounds_to_json(request.sounds)
+    if request.op is Op.LISTEN:
+        value["silence_ms"] = request.silence_ms
     return value
 
 
@@ -221,6 +273,10 @@ def request_from_json(value: Mapping[str, Any]) -> Request:
             streams=streams,
             tracks=tracks,
             behavior=PauseBehavior(value.get("behavior", PauseBehavior.SILENCE.value)),
+            play_id=_name(value, "play_id") if op is Op.PLAY else "",
+            token=_name(value, "token") if op is Op.PLAY else "",
+            sounds=sounds_from_json(value.get("sounds")) if op is Op.PLAY else (),
+            silence_ms=_silence_ms(value) if op is Op.LISTEN else None,
         )
     except (ValueError, TypeError) as error:
         raise PeerError(f"a request that cannot be understood: {error}") from error
@@ -234,6 +290,43 @@ def streams_from_json(value: object) -> tuple[Stream, ...]:
     if len({stream.number for stream in streams}) < len(streams):
         raise ValueError("streams: a number occurs twice")
     return streams
+
+
+def sounds_to_json(sounds: Sequence[Sound]) -> list[list[Any]]:
+    """What is to be played."""
+    return [_sound_to_json(sound) for sound in sounds]
+
+
+def _sound_to_json(sound: Sound) -> list[Any]:
+    match sound:
+        case Prompt(path):
+            return ["prompt", str(path)]
+        case Silence(ms):
+            return ["silence", ms]
+        case Tone(hz, ms):
+            return ["tone", hz, ms]
+        case Digits(keys):
+            return ["digits", keys]
+
+
+def sounds_from_json(value: object) -> tuple[Sound, ...]:
+    """Reads what ``sounds_to_json`` made. Raises ``ValueError`` for anything else."""
+    if not isinstance(value, list) or len(value) > MAX_SOUNDS:
+        raise ValueError(f"sounds: want a list of at most {MAX_SOUNDS}")
+    return tuple(_sound(item) for item in value)
+
+
+def _sound(value: object) -> Sound:
+    match value:
+        case ["prompt", str(path)] if _PATH.fullmatch(path):
+            return Prompt(Path(path))
+        case ["silence", int(ms)] if 0 <= ms <= MAX_SILENCE_MS:
+            return Silence(ms)
+        case ["tone", int(hz), int(ms)] if 1 <= hz < 4000 and 0 <= ms <= MAX_TONE_MS:
+            return Tone(hz, ms)
+        case ["digits", str(keys)] if _KEYS.fullmatch(keys):
+            return Digits(keys)
+    raise ValueError("sounds: one that is none")
 
 
 def codec_to_json(codec: Codec) -> dict[str, Any]:
@@ -307,6 +400,7 @@ def _srtp_to_json(srtp: Srtp) -> dict[str, Any]:
         "receive": key_to_json(srtp.receive),
         "send": key_to_json(srtp.send),
         "sealed": srtp.sealed,
+        "sealed_send": srtp.sealed_send,
     }
 
 
@@ -317,6 +411,7 @@ def _srtp(value: object) -> Srtp:
         receive=key_from_json(value.get("receive")),
         send=key_from_json(value.get("send")),
         sealed=_text(value, "sealed"),
+        sealed_send=_text(value, "sealed_send"),
     )
 
 
@@ -409,7 +504,10 @@ def state_to_json(state: WorkerState) -> dict[str, Any]:
     return {
         "generation": state.generation,
         "pid": state.pid,
-        "calls": [[call.call_id, ports_to_json(call.ports), call.bridged] for call in state.calls],
+        "calls": [
+            [call.call_id, ports_to_json(call.ports), call.bridged, call.attended, call.playing]
+            for call in state.calls
+        ],
         "captures": [
             [capture.recording_id, capture.call_id, capture.paused] for capture in state.captures
         ],
@@ -417,6 +515,7 @@ def state_to_json(state: WorkerState) -> dict[str, Any]:
         "unsent": state.unsent,
         "strange": state.strange,
         "unauthentic": state.unauthentic,
+        "played": state.played,
     }
 
 
@@ -426,8 +525,10 @@ def state_from_json(value: Mapping[str, Any]) -> WorkerState:
         generation=_int(value, "generation", 0, 1 << 62),
         pid=_int(value, "pid", 0, 1 << 62),
         calls=tuple(
-            CallPorts(str(call_id), ports_from_json(ports), str(bridged))
-            for call_id, ports, bridged in value["calls"]
+            CallPorts(
+                str(call_id), ports_from_json(ports), str(bridged), bool(attended), str(playing)
+            )
+            for call_id, ports, bridged, attended, playing in value["calls"]
         ),
         captures=tuple(
             CaptureState(str(recording_id), str(call_id), bool(paused))
@@ -437,6 +538,7 @@ def state_from_json(value: Mapping[str, Any]) -> WorkerState:
         unsent=_int(value, "unsent", 0, 1 << 62),
         strange=_int(value, "strange", 0, 1 << 62),
         unauthentic=_int(value, "unauthentic", 0, 1 << 62),
+        played=_int(value, "played", 0, 1 << 62),
     )
 
 
@@ -461,6 +563,20 @@ def event_from_json(value: Mapping[str, Any], *, worker: int) -> WorkerEvent:
     )
 
 
+def media_heard(event: WorkerEvent) -> MediaHeard | None:
+    """What an event says of a call that is played to or listened to; None if it says something
+    else."""
+    match event.kind:
+        case WorkerEventKind.PLAYED:
+            return Played(event.call_id, str(event.data.get("play_id", "")))
+        case WorkerEventKind.DIGIT:
+            return DigitHeard(event.call_id, str(event.data.get("key", "")))
+        case WorkerEventKind.FELL_SILENT:
+            return FellSilent(event.call_id, spoke=bool(event.data.get("spoke")))
+        case _:
+            return None
+
+
 def _microseconds(instant: datetime) -> int:
     return (instant - _EPOCH) // timedelta(microseconds=1)
 
@@ -475,6 +591,19 @@ def _id(value: Mapping[str, Any], key: str) -> str:
     if not isinstance(text, str) or not is_id(text):
         raise ValueError(f"{key}: want 32 lower-case hex digits")
     return text
+
+
+def _name(value: Mapping[str, Any], key: str) -> str:
+    text = _text(value, key)
+    if not text or len(text) > _MAX_NAME:
+        raise ValueError(f"{key}: want 1 to {_MAX_NAME} characters")
+    return text
+
+
+def _silence_ms(value: Mapping[str, Any]) -> int | None:
+    if value.get("silence_ms") is None:
+        return None
+    return _int(value, "silence_ms", 1, MAX_SILENCE_MS)
 
 
 def _int(value: Mapping[str, Any], key: str, low: int, high: int) -> int:

@@ -2,7 +2,8 @@
 
 Each command is idempotent by its ids. What it is made of: :mod:`~callreel.capture.streams` (what
 there is), :mod:`~callreel.capture.opening` (ports, sockets, bounds),
-:mod:`~callreel.capture.relay` (between bridged calls), :mod:`~callreel.capture.intake` (from
+:mod:`~callreel.capture.relay` (between bridged calls), :mod:`~callreel.capture.attending` and
+:mod:`~callreel.capture.players` (calls that end here), :mod:`~callreel.capture.intake` (from
 sockets to recordings), :mod:`~callreel.capture.changes` (streams added, changed, bridged),
 :mod:`~callreel.capture.recordings` (start, pause, resume, stop),
 :mod:`~callreel.capture.successor` (what is left for whoever comes after).
@@ -20,12 +21,15 @@ from typing import Any
 from callreel.base.errors import CapacityError, MachineError, UsageError
 from callreel.calls.media import CaptureState, CaptureStopped, Stream, StreamState
 from callreel.calls.model import PauseBehavior, Track
+from callreel.calls.voice import Sound
 from callreel.capture.anchor import Anchor, Instant
+from callreel.capture.attending import Attending
 from callreel.capture.changes import Changes
 from callreel.capture.disk import Disk
 from callreel.capture.handover import Keeper, NoKeeper
 from callreel.capture.intake import Intake
 from callreel.capture.opening import Opener
+from callreel.capture.players import Players
 from callreel.capture.protection import Protection
 from callreel.capture.protocol import (
     CallPorts,
@@ -38,7 +42,7 @@ from callreel.capture.recording import LiveRecording
 from callreel.capture.recordings import Recordings
 from callreel.capture.relay import Relay
 from callreel.capture.settings import WorkerSettings
-from callreel.capture.streams import LiveCall, LiveStream, keepers_of
+from callreel.capture.streams import LiveCall, LiveStream, keepers_of, keepers_of_ours
 from callreel.capture.successor import call_to_blob, in_order, read_blob, restore_addresses
 from callreel.capture.sweep import Sweeper
 from callreel.capture.tap import Tap
@@ -57,7 +61,8 @@ class Recorder:
     """Calls, streams, bridges and recordings of one worker.
 
     ``fd_limit`` and ``socket_limit`` bound descriptors in all and media sockets. ``relay_fileno``
-    is readable while there is something to relay: ``relay`` is to be called then.
+    is readable while there is something to relay: ``relay`` is to be called then; so is
+    ``players_fileno`` while something is to be played, and ``play_on`` is to be called.
     """
 
     def __init__(
@@ -76,10 +81,20 @@ class Recorder:
         self._sweeper = Sweeper(socket.AF_INET6 if ":" in settings.bind_host else socket.AF_INET)
         self._anchor = Anchor()
         self._relay = Relay(self._sweeper, self._anchor)
-        self._disk = Disk(self._relay)
+        self._players = Players(self._relay, self._anchor)
+        self._disk = Disk(self._relay, self._players)
         self._opener = Opener(settings, fd_limit=fd_limit, socket_limit=socket_limit)
         self._intake = Intake(self._sweeper, self._anchor, self._relay, on_latched=self._latched)
-        self._changes = Changes(self._intake, self._relay)
+        self._changes = Changes(self._intake, self._relay, self._players)
+        self._attending = Attending(
+            self._changes,
+            self._relay,
+            self._players,
+            self._disk,
+            self._anchor,
+            tell=self._tell,
+            save=self._save,
+        )
         self._recordings = Recordings(
             settings.journal_root,
             self._intake,
@@ -118,6 +133,7 @@ class Recorder:
         self._opener.check(streams)
         self._opener.check_room(streams=len(added), journals=0)
         # What can fail comes first: a call whose update is refused goes on as it was.
+        rewritten = self._attending.ready(call, streams)
         opened = self._opener.open(call, added)
         for number in [number for number in call.streams if number not in wanted]:
             live = call.streams[number]
@@ -133,6 +149,7 @@ class Recorder:
         if call.other is not None:
             self._pair(call, call.other)
             self._changed(call.other)
+        self._attending.update(call, rewritten)
         self._changed(call, sockets=True)
         return _ports_of(call)
 
@@ -144,6 +161,8 @@ class Recorder:
         for recording in list(call.recordings.values()):
             self._recordings.stop(call, recording, "call closed")
             self._tell(WorkerEventKind.ENDED, call, recording, reason="call closed")
+        call.is_attended = False
+        self._attending.let_go(call)
         self.unbridge(call_id)
         del self._calls[call_id]
         for live in call.streams.values():
@@ -152,7 +171,7 @@ class Recorder:
 
     def bridge(self, call_id: str, other_id: str) -> None:
         """Relay between two calls, stream by stream of the same number. What either was bridged
-        with before is parted from it."""
+        with before is parted from it; neither is attended while they are."""
         call, other = self._call(call_id), self._call(other_id)
         if call is other:
             raise UsageError(f"call {call_id} cannot be bridged with itself")
@@ -160,10 +179,15 @@ class Recorder:
         if call.other is not other:
             parted = [*self._part(call), *self._part(other)]
             call.other, other.other = other, call
+        for one in (call, other):
+            self._attending.let_go(one)
         try:
             self._pair(call, other)
+            for one in parted:
+                self._attending.resume(one)
         except CapacityError:
-            self._part(call)
+            for one in self._part(call):
+                self._attending.resume(one)
             raise
         finally:
             # The disk comes last: until both are relayed, what they say is not let through.
@@ -171,10 +195,12 @@ class Recorder:
                 self._changed(one)
 
     def unbridge(self, call_id: str) -> None:
-        """Relay nothing to or from a call any more. Nothing if it is not bridged or not there."""
+        """Relay nothing to or from a call any more. Nothing if it is not bridged or not there.
+        Those that were attended before are so again."""
         call = self._calls.get(call_id)
         if call is not None:
             for one in self._part(call):
+                self._attending.resume(one)
                 self._changed(one)
 
     def _part(self, call: LiveCall) -> Sequence[LiveCall]:
@@ -205,6 +231,46 @@ class Recorder:
         self._recordings.write(call)
         self._schedule(call)
         self._save(call, sockets=sockets)
+
+    # Calls that end here
+
+    def attend(self, call_id: str) -> None:
+        """From now on the call's media ends here, while it is not bridged."""
+        call = self._call(call_id)
+        self._attending.attend(call)
+        self._changed(call)
+
+    def play(self, call_id: str, play_id: str, sounds: Sequence[Sound], *, token: str) -> None:
+        """Play these from now on; what was being played is cut off. ``token`` tells one that is
+        asked again from the next."""
+        call = self._call(call_id)
+        self._attending.play(call, play_id, sounds, token=token)
+        self._save(call)
+
+    def stop_playing(self, call_id: str) -> None:
+        """Cut off what is being played."""
+        call = self._call(call_id)
+        self._attending.stop_playing(call)
+        self._save(call)
+
+    def listen(self, call_id: str, silence_ms: int | None) -> None:
+        """Tell once when the party has said nothing for so long; None: listen no more."""
+        call = self._call(call_id)
+        self._attending.listen(call, silence_ms)
+        self._save(call)
+
+    def players_fileno(self) -> int:
+        """To wait on."""
+        return self._players.fileno()
+
+    def play_on(self) -> None:
+        """Send some of what is due to be played."""
+        self._players.turn()
+        self._heed_players()
+
+    def _heed_players(self) -> None:
+        if self._relay.pressed or self._players.has_news:
+            self._attending.report()
 
     # Recordings
 
@@ -256,7 +322,13 @@ class Recorder:
             self._generation,
             pid,
             tuple(
-                CallPorts(call.id, _ports_of(call), call.other.id if call.other else "")
+                CallPorts(
+                    call.id,
+                    _ports_of(call),
+                    call.other.id if call.other else "",
+                    call.is_attended,
+                    call.attendant.player.play_id if call.attendant else "",
+                )
                 for call in self._calls.values()
             ),
             tuple(
@@ -264,9 +336,10 @@ class Recorder:
                 for recording in self._recordings.live.values()
             ),
             relayed=self._relay.sent,
-            unsent=self._relay.unsent,
+            unsent=self._relay.unsent + self._players.unsent,
             strange=self._relay.strange,
             unauthentic=self._relay.unauthentic,
+            played=self._players.sent,
         )
 
     # The relay
@@ -277,7 +350,8 @@ class Recorder:
 
     @property
     def is_relaying(self) -> bool:
-        """Whether anything is bridged: whoever does something else must not do it for long."""
+        """Whether anything is bridged or attended: whoever does something else must not do it for
+        long."""
         return self._relay.is_busy
 
     def relay(self) -> None:
@@ -285,6 +359,7 @@ class Recorder:
         self._relay.turn()
         if self._relay.latched:
             self._intake.report_latched()
+        self._heed_players()
         while self._relay.moved:
             self._save(self._relay.moved.pop().call)
         now_ns = time.monotonic_ns()
@@ -302,12 +377,15 @@ class Recorder:
         return self._watch_due_ns if due_ns is None else min(due_ns, self._watch_due_ns)
 
     def watch(self, now_ns: int) -> None:
-        """Report peers of bridged calls that should send and do not: they may be gone."""
+        """Report peers of bridged and attended calls that should send and do not: they may be
+        gone."""
         if not self._silent_ns or now_ns < self._watch_due_ns:
             return
         self._watch_due_ns = now_ns + min(_WATCH_NS, self._silent_ns)
         for call in self._calls.values():
-            for live in call.streams.values() if call.other is not None else ():
+            for live in call.streams.values():
+                if not live.is_read_at_once:
+                    continue
                 heard_ns = max(live.rtp.latch.heard_ns, live.rtcp.latch.heard_ns)
                 silent = live.stream.sending and now_ns - heard_ns >= self._silent_ns
                 if silent and not live.is_silent:
@@ -343,7 +421,7 @@ class Recorder:
         if call.due_ns:
             return
         # A recording whose journal could not be written has something to try again, kept or not.
-        if not any(live.keepers for live in call.lives()) and not any(
+        if not any(live.is_kept for live in call.lives()) and not any(
             recording.failure for recording in call.recordings.values()
         ):
             return
@@ -358,7 +436,7 @@ class Recorder:
         call.sweeps += 1
         rarely = call.sweeps % _RARELY == 0
         for live in call.lives():
-            if not live.keepers:
+            if not live.is_kept:
                 continue
             self._intake.collect(live, rtcp=rarely)
             if rarely:
@@ -397,6 +475,7 @@ class Recorder:
                 live.rtp.sock.close()
                 live.rtcp.sock.close()
         self._disk.close()
+        self._players.close()
         self._calls.clear()
         self._recordings.live.clear()
         self._due.clear()
@@ -405,7 +484,7 @@ class Recorder:
         """Leave with the supervisor what a successor needs to go on with a call."""
         if self._calls.get(call.id) is not call:
             return
-        blob = call_to_blob(call)
+        blob = call_to_blob(call, self._attending.to_json(call))
         if sockets:
             fds = [tap.fd for live in in_order(call) for tap in (live.rtp, live.rtcp)]
             self._keeper.hold(call.id, blob, fds)
@@ -432,6 +511,8 @@ class Recorder:
                 recording = self._recordings.revive(call_id, entry)
                 call.recordings[recording.id] = recording
             call.heard = {int(number): int(heard) for number, heard in value["heard"]}
+            call.is_attended = bool(value["attended"])
+            self._attending.revive(call, value["attendant"])
             for live, entry in zip(call.streams.values(), value["streams"], strict=True):
                 for tap, left in zip((live.rtp, live.rtcp), entry["taps"], strict=True):
                     tap.latch.source, total = restore_addresses(tap, left)
@@ -470,9 +551,12 @@ class Recorder:
                 if live.across is not None:
                     self._relay.add(live)
                     self._relay.route(live)
+            self._attending.hear_again(call)
         for call, _ in self._revived.values():
             for live in call.streams.values():
                 self._listen_on(live)
+        for call, _ in self._revived.values():
+            self._attending.play_again(call)
         for call, _ in self._revived.values():
             self._recordings.go_on(call)
             self._schedule(call)
@@ -482,6 +566,8 @@ class Recorder:
         """Go on with a stream: what is queued is still wanted, if anything of it is."""
         now_ns = self._anchor.now().mono_ns
         live.keepers = keepers_of(live)
+        if live.attendant is not None:
+            live.attendant.keepers = keepers_of_ours(live)
         for tap in (live.rtp, live.rtcp):
             if not live.is_wanted or tap not in live.taps:
                 tap.latch.forget()

@@ -256,6 +256,8 @@ class Recordings:
         instant = self._anchor.now()
         recording.changed = instant
         recording.after_ns = instant.mono_ns
+        # What we send ourselves comes from no socket, and is sent whatever happens.
+        sources = [source for source in sources if not source.is_ours]
         recording.fresh = {tap for source in sources for tap in source.live.taps}
         recording.waiting = {source.number: instant.mono_ns for source in sources}
         for source in sources:
@@ -275,8 +277,9 @@ class Recordings:
             for source in sources:
                 self._intake.drain(source.live)
         for source in sources:
-            source.live.rtp.read_drops()
-            recording.note_drops(source.number, source.live.rtp)
+            if not source.is_ours:
+                source.live.rtp.read_drops()
+                recording.note_drops(source.number, source.live.rtp)
         recording.until_ns = None
         recording.fresh.clear()
         recording.waiting.clear()
@@ -286,7 +289,7 @@ class Recordings:
         for source in call.sources_of(recording):
             live = source.live
             kept = any(keeping.recording is recording for keeping in live.keepers)
-            if kept and live.rtp.latch.source is not None:
+            if kept and not source.is_ours and live.rtp.latch.source is not None:
                 recording.note(Event.LATCH, instant, stream=source.number, **live.source)
 
     def _repeat_keys(self, call: LiveCall, recording: LiveRecording, instant: Instant) -> None:

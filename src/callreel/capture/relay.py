@@ -13,6 +13,8 @@ is not sent on.
 SRTP that both legs have the keys of passes as it is too. Where they do not share keys it is undone
 and done again, packet by packet (:meth:`Relay._cross`); what does not authenticate is not sent on.
 What is put aside is in any case what was received.
+
+A call that ends here is read in the same way, and nothing of it is sent on: its inlets have an ear.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 
 from callreel.base.errors import CapacityError
 from callreel.capture.anchor import Anchor
+from callreel.capture.hearing import Ear
 from callreel.capture.outgoing import Outgoing
 from callreel.capture.protection import Crossing, crosses
 from callreel.capture.streams import LiveStream
@@ -65,7 +68,7 @@ def sorts_of(heads: NDArray[np.uint8], lengths: NDArray[np.uint16]) -> NDArray[n
 
 @dataclass(slots=True, eq=False)
 class Inlet:
-    """A socket of a bridged call, and where what comes to it goes."""
+    """A socket of a bridged or attended call, and where what comes to it goes."""
 
     live: LiveStream
     """Whose it is."""
@@ -77,6 +80,10 @@ class Inlet:
     """The same for RTCP."""
     crossing: Crossing | None = None
     """What is undone and done on the way; None where packets pass as they are."""
+    ear: Ear | None = None
+    """Who listens to RTP that ends here; then it is not sent on."""
+    opening: Crossing | None = None
+    """What is undone for the ear; None where packets are in the clear."""
     lengths: list[int] = field(default_factory=list)
     """Put aside since the last sweep: bytes of each packet."""
     stamps_ns: list[int] = field(default_factory=list)
@@ -114,7 +121,7 @@ class Inlet:
 
 
 class Relay:
-    """The sockets of all bridged calls of a worker.
+    """The sockets of all bridged and attended calls of a worker.
 
     ``fileno`` is readable, level-triggered, while there is something to relay; ``turn`` then does a
     bounded part of it.
@@ -134,6 +141,8 @@ class Relay:
         """SRTP from a latched source that was not made with the key or was replayed, ever."""
         self.moved: set[LiveStream] = set()
         """Streams whose sending got somewhere that a successor must know, not told as yet."""
+        self.pressed: set[LiveStream] = set()
+        """Streams whose ear has heard keys, of which nobody was told as yet."""
 
     def fileno(self) -> int:
         """To wait on."""
@@ -141,7 +150,7 @@ class Relay:
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything is relayed at all."""
+        """Whether anything is relayed or heard at all."""
         return bool(self._by_fd)
 
     @property
@@ -174,7 +183,7 @@ class Relay:
             ) from error
 
     def remove(self, live: LiveStream) -> None:
-        """Relay it no more. What was put aside must have been taken."""
+        """Relay or hear it no more. What was put aside must have been taken."""
         for tap in (live.rtp, live.rtcp):
             del self._by_fd[tap.fd]
             self._epoll.unregister(tap.fd)
@@ -182,7 +191,9 @@ class Relay:
     def route(self, live: LiveStream) -> None:
         """Find out anew where what comes to a stream goes: either side was signalled anew."""
         across = live.across
-        assert across is not None
+        if across is None:
+            self._route_here(live)
+            return
         # A peer that wants no media still gets RTCP (RFC 3264 §5.1).
         rtp_to = across.rtp if across.stream.receiving else None
         rtcp_to = across.rtp if across.stream.rtcp_mux else across.rtcp
@@ -193,6 +204,13 @@ class Relay:
         if crosses(live.stream, across.stream):
             crossing = Crossing(live.protection.receivers, across.protection.sender)
         inlet.crossing = self._by_fd[live.rtcp.fd].crossing = crossing
+
+    def _route_here(self, live: LiveStream) -> None:
+        """What comes to it is heard by its attendant, if there is one, and goes nowhere."""
+        inlet = self._by_fd[live.rtp.fd]
+        inlet.ear = None if live.attendant is None else live.attendant.ear
+        secure = live.stream.srtp is not None
+        inlet.opening = Crossing(live.protection.receivers, None) if secure else None
 
     def turn(self) -> None:
         """Relay some of what has come."""
@@ -265,12 +283,35 @@ class Relay:
             self._put_aside(inlet, batch, np.full(n, sent))
             return int(batch.stamps_ns[-1])
         stamp_ns = sweeper.stamp_ns()
+        if inlet.ear is not None and inlet.ear.wants(sweeper.octets[:length]):
+            self._hear(inlet, inlet.ear, bytes(sweeper.octets[:length]), stamp_ns)
         if inlet.live.keepers:
             inlet.lengths.append(length)
             inlet.stamps_ns.append(stamp_ns)
             inlet.pieces.append(sweeper.octets[:length])
             inlet.relayed.append(sent)
         return stamp_ns
+
+    def _hear(self, inlet: Inlet, ear: Ear, packet: bytes, stamp_ns: int) -> None:
+        """Let the ear have a packet that it wants."""
+        if inlet.opening is not None:
+            opened = inlet.opening.rtp(packet)
+            if not isinstance(opened, bytes):
+                self.unauthentic += 1
+                return
+            packet = opened
+        ear.hear(packet, stamp_ns - self._anchor.offset_ns)
+        if ear.keys:
+            self.pressed.add(inlet.live)
+
+    def _hear_all(self, inlet: Inlet, ear: Ear, batch: Batch) -> None:
+        """Let the ear have what it wants of many packets."""
+        at = 0
+        for length, stamp_ns in zip(batch.lengths.tolist(), batch.stamps_ns.tolist(), strict=True):
+            packet = batch.data[at : at + length]
+            at += length
+            if ear.wants(packet):
+                self._hear(inlet, ear, packet, stamp_ns)
 
     def _cross_alike(self, inlet: Inlet, n: int, shape: tuple[int, int]) -> int:
         """The same where they are to be undone or done again on the way."""
@@ -372,7 +413,9 @@ class Relay:
         return relayed
 
     def _put_aside(self, inlet: Inlet, batch: Batch, relayed: NDArray[np.bool_]) -> None:
-        """Keep packets for the next sweep, if anybody wants them."""
+        """Have packets heard, and keep them for the next sweep, if anybody wants them."""
+        if inlet.ear is not None:
+            self._hear_all(inlet, inlet.ear, batch)
         if not inlet.live.keepers or not len(batch):
             return
         inlet.lengths += batch.lengths.tolist()

@@ -40,7 +40,7 @@ class WorkerSettings:
     sweep_ms: int = 500
     """How often sockets are emptied."""
     media_timeout_ms: int = 0
-    """After how long nothing from a peer of a bridged call is reported; 0: never."""
+    """After how long nothing from a peer of a bridged or attended call is reported; 0: never."""
     index: int = 0
     """Which worker this is, from 0."""
     workers: int = 1

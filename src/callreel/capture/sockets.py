@@ -20,6 +20,9 @@ SO_RCVBUFFORCE = 33
 SO_TIMESTAMPNS = 35
 SO_RXQ_OVFL = 40
 SO_MEMINFO = 55
+Address = tuple[str, int] | tuple[str, int, int, int]
+"""As Python's sockets take it: IPv4, IPv6."""
+
 _MEMINFO = struct.Struct("=9I")
 _MEMINFO_DROPS = 8
 
@@ -183,6 +186,15 @@ def sockaddr(sock: socket.socket, host: str, port: int) -> bytes:
     zone = host.partition("%")[2]
     scope = int(zone) if zone.isdigit() else socket.if_nametoindex(zone) if zone else 0
     return family + struct.pack("!HI", port, 0) + address + struct.pack("=I", scope)
+
+
+def address_of(raw: bytes) -> Address:
+    """What Python's sockets take for a raw ``sockaddr`` of either family."""
+    port = int.from_bytes(raw[2:4], "big")
+    if len(raw) == 16:
+        return socket.inet_ntop(socket.AF_INET, raw[4:8]), port
+    flow, scope = struct.unpack_from("!I", raw, 4)[0], struct.unpack_from("=I", raw, 24)[0]
+    return socket.inet_ntop(socket.AF_INET6, raw[8:24]), port, flow, scope
 
 
 def buffer_bytes(sock: socket.socket) -> int:

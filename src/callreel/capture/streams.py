@@ -1,4 +1,5 @@
-"""The calls of a worker: their streams, with whom they are bridged, who keeps what of them."""
+"""The calls of a worker: their streams, with whom they are bridged or that we attend to them
+ourselves, who keeps what of them."""
 
 from __future__ import annotations
 
@@ -7,11 +8,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from callreel.calls.media import Stream
 from callreel.calls.model import Track
+from callreel.calls.voice import Sound
+from callreel.capture.hearing import Ear
+from callreel.capture.player import Player
 from callreel.capture.protection import Protection
 from callreel.capture.protocol import codec_to_json
 from callreel.capture.recording import LiveRecording
+from callreel.capture.sockets import Address
+from callreel.capture.sweep import Batch
 from callreel.capture.tap import Tap
 from callreel.journal import format as journal
 
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
     from callreel.capture.watch import Watch
 
 FIRST_HEARD = 1001
-"""From here on journals number the streams that are relayed to a call. Odd ones only: of a stream
+"""From here on journals number the streams that are sent to a call. Odd ones only: of a stream
 whose description is lost, a reader takes odd for outbound."""
 LAST_HEARD = 0xFFFF
 
@@ -34,6 +42,52 @@ class Keeping:
     """The stream's number in its journal."""
     relayed: bool
     """Whether it is of the other call, and keeps only what was relayed to its own."""
+
+
+@dataclass(slots=True, eq=False)
+class Attendant:
+    """We ourselves, where a call ends here: what plays to its party and listens to it."""
+
+    player: Player
+    """Makes what is sent."""
+    ear: Ear
+    """Hears what comes."""
+    number: int = 0
+    """Of what is sent, in journals; one for each time that it is attended."""
+    sounds: tuple[Sound, ...] = ()
+    """What is being played, as it was asked for."""
+    token: str = ""
+    """Of what is or was played last."""
+    done_id: str = ""
+    """Its id, if it is out to its end."""
+    joined_tick: int = 0
+    """The first tick that it is sent something at."""
+    to: bytes = b""
+    """Where it was sent last, a raw ``sockaddr``."""
+    address: Address = ("", 0)
+    """The same as sockets take it."""
+    keepers: tuple[Keeping, ...] = ()
+    """The recordings that keep what is sent."""
+    lengths: list[int] = field(default_factory=list)
+    """Sent since the last sweep, and to be kept: bytes of each packet."""
+    stamps_ns: list[int] = field(default_factory=list)
+    """Wall time of sending of each."""
+    pieces: list[bytes] = field(default_factory=list)
+    """The packets, as they were sent."""
+
+    def take(self) -> Batch | None:
+        """What is to be kept; None if there is nothing."""
+        if not self.lengths:
+            return None
+        batch = Batch(
+            np.array(self.lengths, np.uint16),
+            np.array(self.stamps_ns, np.int64),
+            b"".join(self.pieces),
+        )
+        self.lengths.clear()
+        self.stamps_ns.clear()
+        self.pieces.clear()
+        return batch
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +108,8 @@ class LiveStream:
     """The recordings that keep it now."""
     across: LiveStream | None = None
     """The stream of the other call that it is relayed to, and that is relayed to it."""
+    attendant: Attendant | None = None
+    """Who plays to it and hears it while its call is attended; never while there is one across."""
     ssrc: int = 0
     """Of the first packet from the latched source."""
     is_silent: bool = False
@@ -73,8 +129,18 @@ class LiveStream:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether what comes to it is kept or relayed."""
-        return bool(self.keepers) or self.across is not None
+        """Whether what comes to it is kept, relayed or heard."""
+        return bool(self.keepers) or self.is_read_at_once
+
+    @property
+    def is_read_at_once(self) -> bool:
+        """Whether its sockets are the relay's to read, and not the sweep's."""
+        return self.across is not None or self.attendant is not None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the sweep is to collect anything of it."""
+        return bool(self.keepers) or (self.attendant is not None and bool(self.attendant.keepers))
 
     @property
     def source(self) -> dict[str, Any]:
@@ -89,29 +155,34 @@ class LiveStream:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A stream that recordings of a call may keep: its own, or one relayed to it."""
+    """A stream that recordings of a call may keep: its own, one relayed to it, or what we send."""
 
     number: int
     """In their journals."""
     live: LiveStream
-    """The stream."""
+    """The stream; of what we send, the one that it is sent to."""
     track: Track
     """The call's track that it is heard in."""
     sending: bool
     """Whether something is to be expected of it."""
+    is_ours: bool = False
+    """Whether it is what we send: that comes from no socket."""
 
     @property
     def description(self) -> dict[str, Any]:
         """As a journal holds it."""
         stream = self.live.stream
+        sealed = ""
+        if stream.srtp is not None:
+            sealed = stream.srtp.sealed_send if self.is_ours else stream.srtp.sealed
         return journal.stream_to_json(
             self.number,
             self.track.value,
             [codec_to_json(codec) for codec in stream.codecs],
-            label=stream.label,
-            participant=stream.participant,
+            label="" if self.is_ours else stream.label,
+            participant="" if self.is_ours else stream.participant,
             sending=self.sending,
-            sealed_key="" if stream.srtp is None else stream.srtp.sealed,
+            sealed_key=sealed,
         )
 
 
@@ -135,6 +206,18 @@ class LiveCall:
     """When it is swept next, arrival time; 0 while nothing of it is kept."""
     sweeps: int = 0
     """How often it was swept."""
+    is_attended: bool = False
+    """Whether it ends here while it is not bridged."""
+    attendant: Attendant | None = None
+    """Once it was attended; idle while it is bridged."""
+
+    @property
+    def attended(self) -> LiveStream | None:
+        """The stream that is attended now."""
+        for live in self.streams.values():
+            if live.attendant is not None:
+                return live
+        return None
 
     def lives(self) -> Iterator[LiveStream]:
         """Its streams and those relayed to it."""
@@ -149,6 +232,14 @@ class LiveCall:
             yield Source(number, live, live.stream.track, live.stream.sending)
             if live.across is not None:
                 yield self.heard_source(live.across)
+            if live.attendant is not None:
+                yield self.played_source(live)
+
+    def played_source(self, live: LiveStream) -> Source:
+        """What we send to a stream that we attend."""
+        attendant = live.attendant
+        assert attendant is not None
+        return Source(attendant.number, live, Track.OUTBOUND, live.stream.receiving, is_ours=True)
 
     def heard_source(self, across: LiveStream) -> Source:
         """A stream of the other call, as our recordings know it."""
@@ -163,8 +254,13 @@ class LiveCall:
 
     def hear(self, number: int) -> None:
         """The other call's stream of this number is relayed to us from now on: number it."""
-        self.heard[number] = self.next_heard
+        self.heard[number] = self.number_heard()
+
+    def number_heard(self) -> int:
+        """A number for what is sent to us from now on."""
+        number = self.next_heard
         self.next_heard = self.next_heard + 2 if self.next_heard < LAST_HEARD else FIRST_HEARD
+        return number
 
 
 def keepers_of(live: LiveStream) -> tuple[Keeping, ...]:
@@ -183,3 +279,15 @@ def keepers_of(live: LiveStream) -> tuple[Keeping, ...]:
             if recording.paused is None and Track.OUTBOUND in recording.tracks
         ]
     return tuple(found)
+
+
+def keepers_of_ours(live: LiveStream) -> tuple[Keeping, ...]:
+    """Who is to keep what we send to a stream that we attend."""
+    attendant = live.attendant
+    if attendant is None:
+        return ()
+    return tuple(
+        Keeping(recording, attendant.number, relayed=False)
+        for recording in live.call.recordings.values()
+        if recording.paused is None and Track.OUTBOUND in recording.tracks
+    )

@@ -9,14 +9,16 @@ from typing import Any
 
 from callreel.calls.media import Stream
 from callreel.calls.model import PauseBehavior, Track
+from callreel.calls.voice import Sound
 from callreel.capture.anchor import Instant
 from callreel.capture.handover import MAX_BLOB_BYTES
-from callreel.capture.protocol import stream_to_json
+from callreel.capture.protocol import sounds_to_json, stream_to_json
 from callreel.capture.recording import LiveRecording
 from callreel.capture.streams import LiveCall, LiveStream
 from callreel.capture.tap import Tap
 
 _STREAMS_BLOB_BYTES = MAX_BLOB_BYTES * 2 // 3
+_SOUNDS_BLOB_BYTES = MAX_BLOB_BYTES // 6
 
 
 def streams_fit(streams: Sequence[Stream]) -> bool:
@@ -24,13 +26,18 @@ def streams_fit(streams: Sequence[Stream]) -> bool:
     return len(_pack([stream_to_json(stream) for stream in streams])) <= _STREAMS_BLOB_BYTES
 
 
+def sounds_fit(sounds: Sequence[Sound]) -> bool:
+    """Whether what is to be played leaves room for the rest of a call's state."""
+    return len(_pack(sounds_to_json(sounds))) <= _SOUNDS_BLOB_BYTES
+
+
 def in_order(call: LiveCall) -> list[LiveStream]:
     """A call's streams as their sockets are handed over."""
     return sorted(call.streams.values(), key=lambda live: live.stream.number)
 
 
-def call_to_blob(call: LiveCall) -> bytes:
-    """What a successor needs to go on with a call."""
+def call_to_blob(call: LiveCall, attendant: Mapping[str, Any] | None) -> bytes:
+    """What a successor needs to go on with a call; of its attendant, see ``attending``."""
     return _pack(
         {
             "streams": [
@@ -45,6 +52,8 @@ def call_to_blob(call: LiveCall) -> bytes:
             "bridged": call.other.id if call.other is not None else None,
             "heard": list(call.heard.items()),
             "next_heard": call.next_heard,
+            "attended": call.is_attended,
+            "attendant": attendant,
             "recordings": [_recording_to_json(item) for item in call.recordings.values()],
         }
     )

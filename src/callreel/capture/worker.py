@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,6 +59,10 @@ _CALLS_AT_A_TIME = 16
 _CALLS_BETWEEN_RELAYS = 4
 """The same while there is a relay: for what waits to be relayed, a sweep is a delay."""
 _HANDOVER_TIMEOUT_S = 2.0
+_MUST_BE_TOLD = (WorkerEventKind.PLAYED, WorkerEventKind.DIGIT, WorkerEventKind.FELL_SILENT)
+"""Documents wait for these: what happens while there is no control connection is told to the
+next."""
+_MAX_UNTOLD = 1000
 _EX_CONFIG = 78
 _GC_THRESHOLD = 50_000
 
@@ -128,6 +133,7 @@ class Worker:
         )
         self._clients: dict[int, _Client] = {}
         self._selector = selectors.DefaultSelector()
+        self._untold: deque[bytes] = deque(maxlen=_MAX_UNTOLD)
         self._stopping = False
 
     def run(self) -> None:
@@ -146,6 +152,9 @@ class Worker:
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._selector.register(
             self._recorder.relay_fileno(), selectors.EVENT_READ, self._recorder.relay
+        )
+        self._selector.register(
+            self._recorder.players_fileno(), selectors.EVENT_READ, self._recorder.play_on
         )
         if self._supervisor is not None:
             self._take_over(self._supervisor)
@@ -232,6 +241,8 @@ class Worker:
         client = _Client(sock)
         self._clients[sock.fileno()] = client
         self._selector.register(sock, selectors.EVENT_READ, client)
+        while self._untold:
+            self._send(client, self._untold.popleft())
 
     def _serve(self, client: _Client, events: int) -> None:
         if events & selectors.EVENT_WRITE:
@@ -281,6 +292,18 @@ class Worker:
             case Op.UNBRIDGE:
                 recorder.unbridge(request.call_id)
                 return {}
+            case Op.ATTEND:
+                recorder.attend(request.call_id)
+                return {}
+            case Op.PLAY:
+                recorder.play(request.call_id, request.play_id, request.sounds, token=request.token)
+                return {}
+            case Op.STOP_PLAYING:
+                recorder.stop_playing(request.call_id)
+                return {}
+            case Op.LISTEN:
+                recorder.listen(request.call_id, request.silence_ms)
+                return {}
             case Op.START:
                 instant = recorder.start(request.recording_id, request.call_id, request.tracks)
                 return instant_to_json(datetime_of(instant.wall_ns))
@@ -303,6 +326,8 @@ class Worker:
         if event.kind is WorkerEventKind.WRITE_FAILED:
             _log.error("recording %s: %s", event.recording_id, event.data.get("message"))
         frame = encode_frame(event_to_json(event))
+        if not self._clients and event.kind in _MUST_BE_TOLD:
+            self._untold.append(frame)
         for client in list(self._clients.values()):
             self._send(client, frame)
 

@@ -20,7 +20,8 @@ def demo(
 
     Starts a server on free ports; a call reaches it by SIPREC; the twilio SDK starts and stops a
     dual recording in mid-call; the signed webhook is caught and checked; the file is fetched and
-    drawn. Exit status 0 only if every step truly happened.
+    drawn. A phone then calls another through it; and a program calls a phone, greets it, records
+    its answer and connects it. Exit status 0 only if every step truly happened.
     """
     # Imported here: the supervisor, which is this program too, is to stay small.
     from callreel.demo.scene import play

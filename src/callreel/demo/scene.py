@@ -1,7 +1,8 @@
-"""The demo's story, in two scenes.
+"""The demo's story, in three scenes.
 
 A call that somebody else carries reaches the recorder, a program records a part of it, and hears
-it. Then a phone calls another through callreel, and the whole call is recorded.
+it. Then a phone calls another through callreel, and the whole call is recorded. Last, a program
+calls a phone itself: a document greets it, records what it says, and connects it to another.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import httpx
 
 from callreel.base.errors import UsageError
-from callreel.demo import bridged
+from callreel.demo import bridged, created
 from callreel.demo.hearing import DemoFailed, Say, check_and_draw
 from callreel.demo.own_server import OwnServer
 from callreel.demo.receiver import WebhookReceiver
@@ -60,6 +61,11 @@ async def play(output: Path, say: Say) -> Path:
             wav = await bridged.play(server, client, callee, say)
             await asyncio.to_thread(_leave, output / "bridged.wav", wav)
             check_and_draw(output / "bridged.wav", bridged.TALK_S, say)
+            say("  Scene 3: a program calls a phone, and a document says what happens")
+            say("")
+            wav = await created.play(server, client, output, say)
+            await asyncio.to_thread(_leave, output / "created.wav", wav)
+            check_and_draw(output / "created.wav", created.TALK_S, say)
         finally:
             await callee.close()
             await asyncio.to_thread(server.stop)

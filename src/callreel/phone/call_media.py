@@ -18,7 +18,7 @@ from callreel.base.clock import Clock
 from callreel.base.errors import MachineError, PeerError
 from callreel.calls.media import Srtp
 from callreel.phone.description import Agreed
-from callreel.phone.digits import DigitReceiver, DigitSender, EventFrame
+from callreel.phone.digits import DigitSender, EventFrame
 from callreel.phone.heard import AHEAD_SAMPLES, Heard
 from callreel.phone.reception import Placed, Reception
 from callreel.phone.rtcp import (
@@ -35,6 +35,7 @@ from callreel.phone.sources import FRAME_SAMPLES, RATE_HZ, AudioSource, encode_s
 from callreel.render.wav import WavWriter
 from callreel.wire.rtp import Packetizer, RtpPacket, is_rtcp
 from callreel.wire.srtp import Protector, Unprotector
+from callreel.wire.telephone_event import DigitReceiver
 
 REPORT_FRAMES = 250
 """A report every 5 s (RFC 3550 §6.2); between two parties there is no crowd to spread."""

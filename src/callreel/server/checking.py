@@ -30,7 +30,7 @@ from callreel.store.seal import Seal
 
 DATABASE_S = 5.0
 """How long a database may take to answer."""
-_TABLES = ("peers", "trunks", "users")
+_TABLES = ("peers", "trunks", "users", "accounts", "numbers")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,11 @@ import uvloop
 from callreel.api.app import ApiServices, create_app
 from callreel.base.errors import CallreelError, MachineError, UsageError
 from callreel.capture.client import WorkerPool
-from callreel.capture.protocol import WorkerEvent, WorkerEventKind
+from callreel.capture.protocol import WorkerEvent, WorkerEventKind, media_heard
 from callreel.console.services import Addresses, ConsoleServices
 from callreel.delivery.address import AddressPolicy
+from callreel.delivery.documents import ProgramDocuments
+from callreel.delivery.exchange import Exchange
 from callreel.delivery.sender import Sender
 from callreel.delivery.worker import DeliveryLoop
 from callreel.journal.keys import JournalSeal
@@ -42,12 +44,15 @@ from callreel.server.outbox import StoreOutbox
 from callreel.server.peering import takes_calls_of
 from callreel.server.rereading import Rereading
 from callreel.server.settings import Settings, load_settings
+from callreel.server.sip_listening import listen_sip, listen_sips
+from callreel.server.speech import prompts_of, signing_keys
 from callreel.server.supervisor import LIFELINE_FD, announce_ready, worker_socket
 from callreel.server.syncer import Syncer
 from callreel.server.system import RandomIds, SystemClock
 from callreel.server.telephony import Telephony
-from callreel.server.tls import Tls, sip_tls_of, tls_of
+from callreel.server.tls import sip_tls_of, tls_of
 from callreel.server.trial_calls import LoopbackTrialCalls
+from callreel.server.voice import Voice
 from callreel.service.account_removal import AccountRemoval
 from callreel.service.accounts import AccountService, Bootstrap
 from callreel.service.bundle import BundleService
@@ -90,6 +95,7 @@ class Control:
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._signalling: FrontDoor | None = None
+        self._voice: Voice | None = None
 
     def stop(self) -> None:
         """Begin the orderly end of :meth:`run`."""
@@ -138,14 +144,14 @@ class Control:
                 secured = https_socket, tls.context
                 https_url = f"https://{url_host(reachable(https_host))}:{https_port}"
 
-            sender = await stack.enter_async_context(
-                Sender(
-                    clock,
-                    policy=AddressPolicy(deny_private=not settings.webhook_private_addresses),
-                )
+            exchange = await stack.enter_async_context(
+                Exchange(policy=AddressPolicy(deny_private=not settings.webhook_private_addresses))
             )
             deliveries = DeliveryLoop(
-                StoreOutbox(database), sender, clock, jitter=random.SystemRandom().random
+                StoreOutbox(database),
+                Sender(clock, exchange),
+                clock,
+                jitter=random.SystemRandom().random,
             )
             context = Context(
                 database=database,
@@ -172,6 +178,20 @@ class Control:
             account = await accounts.ensure_first(
                 Bootstrap(settings.bootstrap_account_sid, settings.bootstrap_auth_token)
             )
+            signing_key = signing_keys(database)
+            prompts = prompts_of(settings, data, exchange, signing_key, clock)
+            stack.push_async_callback(prompts.close)
+            voice = Voice(
+                context,
+                account,
+                accounts=accounts,
+                calls=calls,
+                recordings=recordings,
+                media=workers,
+                prompts=prompts,
+                documents=ProgramDocuments(exchange, signing_key, new_id=ids.new_id),
+            )
+            await voice.configure(settings)
             telephony = await Telephony.of(
                 settings,
                 account,
@@ -182,17 +202,20 @@ class Control:
                 media=workers,
                 clock=clock,
                 ids=ids,
+                voice_media=workers,
             )
             agent, signalling = telephony.agent, telephony.door
-            calls.control = self._signalling = signalling
+            voice.attach(telephony)
+            self._signalling, self._voice = signalling, voice
             stack.push_async_callback(telephony.close)
             taken_up = await signalling.restore()
             await recover(context, calls, recordings, finishing, taken_up=taken_up)
-            sip_host, sip_port = await _listen_sip(agent, bound.sip(settings.sip_address))
+            await voice.service.restore(taken_up)
+            sip_host, sip_port = await listen_sip(agent, bound.sip(settings.sip_address))
             sips_uri, sips_port = None, 0
             if settings.sips_address is not None:
                 sip_tls = sip_tls_of(settings, data.tls, clock)
-                sips_host, sips_port = await _listen_sips(
+                sips_host, sips_port = await listen_sips(
                     agent, bound.sips(settings.sips_address), sip_tls
                 )
                 await stack.enter_async_context(_running(sip_tls.watch(), "SIP certificate"))
@@ -212,6 +235,7 @@ class Control:
                 ApiServices(
                     accounts=accounts,
                     calls=calls,
+                    voice=voice.service,
                     recordings=recordings,
                     media=media,
                     deletion=deletion,
@@ -272,7 +296,8 @@ class Control:
             admin = admin_socket(self._runtime)
             takes_calls = takes_calls_of(settings, account)
             removal = AccountRemoval(context, accounts, deletion.delete, takes_calls)
-            admin_app = create_admin(AdminServices(accounts, removal, owed, context.public_url))
+            admin_services = AdminServices(accounts, removal, calls, owed, context.public_url)
+            admin_app = create_admin(admin_services)
             admin_listening = listen_admin(admin)
             stack.callback(admin_listening.close)
             await stack.enter_async_context(serving(admin_app, admin_listening))
@@ -282,10 +307,11 @@ class Control:
             await stack.enter_async_context(_running(pool.warm(), "render pool"))
 
             async def take(fresh: Settings) -> None:
+                await voice.configure(fresh)
                 await telephony.configure(fresh)
                 takes_calls.clear()
                 takes_calls.update(takes_calls_of(fresh, account))
-                sender.policy = AddressPolicy(deny_private=not fresh.webhook_private_addresses)
+                exchange.policy = AddressPolicy(deny_private=not fresh.webhook_private_addresses)
                 logging.getLogger().setLevel(fresh.log_level.upper())
                 trial_calls.accepts = fresh.accept_loopback
                 self._settings = fresh
@@ -335,6 +361,7 @@ class Control:
             log.info("stopping: ending %d calls", len(signalling))
             signalling.refuse_new()
             await calls.hang_up_all(reason=SHUTDOWN)
+            await voice.service.close()
             await self._drain(finishing, deliveries, database)
 
     async def _drain(
@@ -357,6 +384,11 @@ class Control:
 
     def _worker_event(self, event: WorkerEvent) -> None:
         """What the workers report unasked."""
+        # What a call hears is for whoever steers it. Not logged: keys may be a secret.
+        if media_heard(event) is not None:
+            if self._voice is not None:
+                self._voice.heard(event)
+            return
         about = event.recording_id or event.call_id or f"worker {event.worker}"
         quiet = event.kind in (WorkerEventKind.LATCHED, WorkerEventKind.WORKER_BACK)
         log.log(
@@ -400,36 +432,6 @@ async def _workers_up(workers: WorkerPool) -> None:
 async def _sip_up(agent: UserAgent) -> None:
     if not agent.is_listening:
         raise MachineError("SIP is not listening")
-
-
-async def _listen_sips(agent: UserAgent, address: tuple[str, int], tls: Tls) -> tuple[str, int]:
-    """SIP over TLS. Raises ``UsageError`` where the address cannot be had."""
-    try:
-        return await agent.listen_tls(*address, context=tls.context)
-    except MachineError as error:
-        raise UsageError(f"{error}; choose another address with sips") from None
-
-
-async def _listen_sip(agent: UserAgent, address: tuple[str, int]) -> tuple[str, int]:
-    """UDP and TCP on the same port; where any will do, one that is free for both.
-
-    ``::`` is every address of either family. Raises ``UsageError`` where the address cannot be had.
-    """
-    host, port = address
-    for _ in range(20):
-        try:
-            local = await agent.listen_tcp(host, port)
-            bound = await agent.listen_udp(host, local[1])
-        except MachineError as error:
-            if port:
-                raise UsageError(f"{error}; choose another address with --sip") from None
-            continue
-        if host == "::":
-            with contextlib.suppress(MachineError):  # a machine without IPv4
-                await agent.listen_tcp("0.0.0.0", bound[1])
-                await agent.listen_udp("0.0.0.0", bound[1])
-        return bound
-    raise UsageError("no port is free for SIP over both UDP and TCP")
 
 
 @asynccontextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from callreel.base.ids import parse_id
+from callreel.calls.model import Account
 from callreel.server.settings import Settings
 from callreel.server.sip_settings import RouteSettings, TrunkSettings
 from callreel.signalling.bridge import Source
@@ -16,14 +18,23 @@ from callreel.wire.sip.digest_client import DigestClient
 from callreel.wire.sip.values import URI
 
 
-def dialplan(settings: Settings, clients: Mapping[str, DigestClient]) -> Dialplan:
-    """Where calls go, as configured. ``clients`` answer the challenges of trunks, by name."""
+def dialplan(settings: Settings, clients: Mapping[str, DigestClient], first: Account) -> Dialplan:
+    """Where calls go, as configured. ``clients`` answer the challenges of trunks, by name; what
+    names no account is of the ``first``.
+    """
     users = {one.name: one.name for one in settings.users}
     users |= {one.number: one.name for one in settings.users if one.number is not None}
     return Dialplan(
         routes=Routes([_route(one) for one in settings.routes], users),
         trunks={one.name: _trunk(one, clients.get(one.name)) for one in settings.trunks},
         srtp={one.name: one.srtp for one in settings.users},
+        default_trunk=default_trunk(settings),
+        account_trunks={
+            first.id if one.account_sid is None else parse_id(one.account_sid) or "": one.trunk
+            for one in settings.accounts
+            if one.trunk is not None
+        },
+        dial_uris=settings.dial_uris,
     )
 
 
@@ -56,6 +67,13 @@ def sources(settings: Settings, peers: Sequence[Peer], users: Sequence[User]) ->
             srtp=protected[user.name],
         )
     return found
+
+
+def default_trunk(settings: Settings) -> str | None:
+    """The trunk for numbers that programs and documents call and no route takes, if any."""
+    if settings.default_trunk is None and len(settings.trunks) == 1:
+        return settings.trunks[0].name
+    return settings.default_trunk or None
 
 
 def _trunk(one: TrunkSettings, client: DigestClient | None) -> Trunk:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from callreel.server.dialling import default_trunk
 from callreel.server.review import in_order
 from callreel.server.settings import Settings
 from callreel.server.sip_settings import RecordPolicy, RouteSettings
+from callreel.signalling.planning import API
 from callreel.signalling.routing import NUMBER
 
 
@@ -59,11 +61,22 @@ def _who(settings: Settings) -> list[str]:
 
 def _where(settings: Settings) -> list[str]:
     if not settings.routes and not settings.users:
-        return ["nowhere: only recording sessions (SIPREC) are taken"]
+        return ["nowhere: only recording sessions (SIPREC) are taken", *_programs(settings)]
     lines = [_route(settings.routes[number]) for number in in_order(settings.routes)]
     if settings.users:
         lines.append("a user's name or number: to that user's phones")
     lines.append("anything else is refused with 404; recording sessions (SIPREC) are always taken")
+    return lines + _programs(settings)
+
+
+def _programs(settings: Settings) -> list[str]:
+    """Where programs and documents may call besides."""
+    lines = []
+    trunk = default_trunk(settings)
+    if trunk is not None:
+        lines.append(f"numbers that programs call, where no route fits: to trunk {trunk}")
+    if settings.dial_uris:
+        lines.append("SIP URIs that programs call: as they stand")
     return lines
 
 
@@ -101,6 +114,8 @@ def _target(text: str) -> str:
 def _name(source: str) -> str:
     if source == "loopback":
         return "this machine"
+    if source == API:
+        return "programs"
     return source.replace("user:", "user ").replace("users", "any user")
 
 

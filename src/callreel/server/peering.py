@@ -40,7 +40,7 @@ async def configured_users(
     return [
         User(
             name=one.name,
-            account_id=await _account(one.name, one.account_sid, first, accounts),
+            account_id=await account_of(one.name, one.account_sid, first, accounts),
             password=one.password,
             record=one.record.request,
         )
@@ -51,11 +51,15 @@ async def configured_users(
 def takes_calls_of(settings: Settings, first: Account) -> dict[str, list[str]]:
     """Whose calls the settings give to each account, by account id, in words."""
     found: dict[str, list[str]] = {}
-    tables = (("peer", settings.peers), ("trunk", settings.trunks), ("user", settings.users))
-    for kind, table in tables:
-        for one in table:
-            id_ = first.id if one.account_sid is None else parse_id(one.account_sid) or ""
-            found.setdefault(id_, []).append(f"{kind} {one.name}")
+    named = [
+        *((f"peer {one.name}", one.account_sid) for one in settings.peers),
+        *((f"trunk {one.name}", one.account_sid) for one in settings.trunks),
+        *((f"user {one.name}", one.account_sid) for one in settings.users),
+        *((f"number {one.number}", one.account_sid) for one in settings.numbers),
+    ]
+    for name, sid in named:
+        id_ = first.id if sid is None else parse_id(sid) or ""
+        found.setdefault(id_, []).append(name)
     if settings.accept_loopback:
         found.setdefault(first.id, []).append("this machine")
     return found
@@ -67,14 +71,15 @@ async def _peer(
     return Peer(
         name=one.name,
         networks=tuple(ipaddress.ip_network(text, strict=False) for text in one.addresses),
-        account_id=await _account(one.name, one.account_sid, first, accounts),
+        account_id=await account_of(one.name, one.account_sid, first, accounts),
         record=one.record.request,
         our_side=one.our_side if isinstance(one, PeerSettings) else None,
         srtp=one.srtp,
     )
 
 
-async def _account(name: str, sid: str | None, first: Account, accounts: AccountService) -> str:
+async def account_of(name: str, sid: str | None, first: Account, accounts: AccountService) -> str:
+    """The id of the account that ``name`` is of. Raises ``UsageError``."""
     if sid is None:
         return first.id
     found = await accounts.get(parse_id(sid) or "")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 
+from callreel.server.dialling import default_trunk
 from callreel.server.problems import Place, Problem, Severity
 from callreel.server.settings import Settings
 from callreel.server.sip_settings import RouteSettings
+from callreel.signalling.planning import API
 from callreel.signalling.routing import NUMBER, plain_number
 
 _ANYBODY = 2
@@ -22,16 +24,17 @@ def review(settings: Settings) -> list[Problem]:
         *_trunks(settings),
         *_users(settings),
         *_routes(settings, sources),
-        *_ways_out(settings, sources),
+        *_ways_out(settings, [one for one in sources if one != API]),
     ]
 
 
 def callers(settings: Settings) -> list[str]:
-    """Everybody who may call, as routes name them: peers, trunks, ``user:NAME``, ``loopback``."""
+    """Everybody who may call, as routes name them: peers, trunks, ``user:NAME``, ``loopback``,
+    ``api``."""
     found = [one.name for one in settings.peers]
     found += [one.name for one in settings.trunks if one.addresses]
     found += [f"user:{one.name}" for one in settings.users]
-    return found + (["loopback"] if settings.accept_loopback else [])
+    return found + (["loopback"] if settings.accept_loopback else []) + [API]
 
 
 def callers_of(route: RouteSettings, everybody: Sequence[str]) -> frozenset[str]:
@@ -95,7 +98,7 @@ def _trunks(settings: Settings) -> Iterator[Problem]:
     targets = {target for route in settings.routes for target in route.to}
     by_number = any(target.startswith("trunk:") and NUMBER in target for target in targets)
     for number, one in enumerate(settings.trunks):
-        if by_number or f"trunk:{one.name}" in targets:
+        if by_number or f"trunk:{one.name}" in targets or one.name == default_trunk(settings):
             continue
         if one.addresses:
             yield _note("no route goes to it: it only sends calls here", "trunks", number)

@@ -37,6 +37,7 @@ from callreel.server.sip_settings import (
     UserSettings,
     check_names,
 )
+from callreel.server.voice_settings import AccountSettings, NumberSettings, check_voice
 
 _PLACE = re.compile(r"([a-z_]+(?:\.[0-9]+\.[a-z_]+)?): ")
 _TOML_LINE = re.compile(r"\(at line ([0-9]+),")
@@ -119,6 +120,13 @@ class Settings(BaseSettings):
     """Whether SIP from unknown sources gets no answer rather than 403."""
     webhook_private_addresses: bool = True
     """Whether webhooks may go to private and loopback addresses."""
+    speech_engine: Literal["auto", "espeak", "piper", "none"] = "auto"
+    """What ``<Say>`` speaks with. ``auto``: Piper for languages of which ``piper_voices`` has one,
+    else the program espeak-ng."""
+    piper_voices: list[Path] = []
+    """Models (``.onnx``, each beside its ``.onnx.json``) for Piper."""
+    prompts_max_mb: int = Field(default=1000, ge=10, le=1_000_000)
+    """Megabytes of speech and fetched audio that are kept to be played again."""
     silence_dbfs: float = Field(default=-50.0, ge=-96.0, le=0.0)
     """Level below which ``trim-silence`` takes a stretch for silence."""
     shutdown_seconds: float = Field(default=30.0, ge=0.0, le=3600.0)
@@ -137,6 +145,15 @@ class Settings(BaseSettings):
     """Phones that register here."""
     routes: list[RouteSettings] = []
     """Which calls go where."""
+    accounts: list[AccountSettings] = []
+    """What answers the calls of accounts."""
+    numbers: list[NumberSettings] = []
+    """What answers the calls to numbers of ours."""
+    default_trunk: str | None = None
+    """The trunk for numbers that programs and documents call and no route takes: its name, or
+    ``""`` for none. Unless set, the only trunk there is."""
+    dial_uris: bool = True
+    """Whether programs and documents may call any SIP URI; off: only what routes take."""
     sip_realm: str = Field(default="callreel", pattern=r"^[A-Za-z0-9 ._@:-]{1,64}$")
     """The realm of our digest challenges. Phones are registered in it."""
     sip_digest: list[Literal["SHA-256", "MD5"]] = Field(
@@ -229,6 +246,11 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _names_name_something(self) -> Self:
         check_names(self.peers, self.trunks, self.users, self.routes)
+        trunks = [one.name for one in self.trunks]
+        if wrong := [*check_voice(self.accounts, self.numbers, trunks)]:
+            raise ValueError("\n".join(wrong))
+        if self.default_trunk and all(one.name != self.default_trunk for one in self.trunks):
+            raise ValueError(f"default_trunk: there is no trunk {self.default_trunk!r}")
         return self
 
     @property

@@ -52,6 +52,10 @@ def _sip_uri(value: str) -> str:
     return value
 
 
+_NO_NAMES = ("users", "loopback", "api")
+"""What routes call sources that no table is about: all users, this machine, and the calls that
+programs and documents make."""
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]{1,64}$")]
 
 
@@ -111,6 +115,9 @@ class TrunkSettings(BaseModel):
     offered with SRTP. ``never``: none."""
     record: RecordPolicy = RecordPolicy.ON_DEMAND
     """What every call from it is recorded as."""
+    keepalive_seconds: float = Field(default=0.0, ge=0.0, le=3600.0)
+    """How often it is asked whether it is there (OPTIONS): one that does not answer is tried after
+    the others of a route. 0: never."""
 
     _networks = field_validator("addresses")(_are_networks)
 
@@ -158,8 +165,9 @@ class RouteSettings(BaseModel):
     user: str | None = None
     """The dialled name, exactly; wins over every prefix."""
     from_: list[str] = Field(default=[], alias="from")
-    """For calls from these peers, trunks and users (``user:NAME``, or ``users`` for all of them);
-    from everybody who may call, unless set."""
+    """For calls from these peers, trunks and users (``user:NAME``, or ``users`` for all of them),
+    ``loopback``, and ``api`` (what programs and documents call); from everybody who may call,
+    unless set."""
     to: list[str] = Field(min_length=1, max_length=MAX_TARGETS)
     """``trunk:NAME``, ``user:NAME`` or a ``sip:`` URI, in which ``{number}`` stands for what was
     dialled."""
@@ -205,7 +213,7 @@ def check_names(
     wrong = [*_twice(peers, trunks, users)]
     sources = {one.name for one in peers} | {one.name for one in trunks}
     named = {one.name for one in users}
-    known = {*sources, "users", "loopback", *(f"user:{name}" for name in named)}
+    known = {*sources, *_NO_NAMES, *(f"user:{name}" for name in named)}
     targets = {f"trunk:{one.name}" for one in trunks} | {f"user:{name}" for name in named}
     for number, route in enumerate(routes):
         for one in route.from_:
@@ -229,7 +237,7 @@ def _twice(
     sources = [(f"peers.{number}", one.name) for number, one in enumerate(peers)]
     sources += [(f"trunks.{number}", one.name) for number, one in enumerate(trunks)]
     for place, name in sources:
-        if name in ("users", "loopback"):
+        if name in _NO_NAMES:
             yield f"{place}.name: no peer or trunk may be called {name!r}"
         if name in seen:
             yield f"{place}.name: two of the name {name!r}: every peer or trunk needs its own"

@@ -10,6 +10,7 @@ from callreel.base.clock import Clock
 from callreel.base.ids import IdSource
 from callreel.calls.media import MediaPlane
 from callreel.calls.model import Account
+from callreel.calls.voice import VoiceCalls, VoiceMedia
 from callreel.server.dialling import dialplan, sources
 from callreel.server.logins import TrunkLogins
 from callreel.server.peering import configured_peers, configured_users
@@ -32,9 +33,12 @@ from callreel.signalling.recording_server import RecordingServer
 from callreel.signalling.registrar import Registrar
 from callreel.signalling.resolver import Resolver
 from callreel.signalling.security import KeyExchange
+from callreel.signalling.terminals import Terminals
+from callreel.signalling.trunk_probes import Probed, TrunkProbes
 from callreel.signalling.user_agent import UserAgent
 from callreel.signalling.users import User, UserDirectory
 from callreel.wire.sip.digest import Algorithm
+from callreel.wire.sip.values import URI
 
 
 class Telephony:
@@ -53,7 +57,14 @@ class Telephony:
         agent: UserAgent,
         registrar: Registrar,
         logins: TrunkLogins,
+        terminals: Terminals,
+        probes: TrunkProbes,
     ) -> None:
+        self.probes = probes
+        """Which trunks answer."""
+        self.terminals = terminals
+        """Calls that documents steer: the ``Telephone`` of the use cases, whose ``voice`` is to be
+        set."""
         self.door = door
         """Calls under way, and their control."""
         self.agent = agent
@@ -74,12 +85,14 @@ class Telephony:
         """Register with trunks, and keep the registrar's table."""
         self._task = asyncio.create_task(self.registrar.run(), name="registrar")
         self.logins.start()
+        self.probes.start()
 
     async def close(self) -> None:
         """Take our registrations back, then close the sockets."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self.probes.close()
         await self.logins.close()
         await self.agent.close()
 
@@ -98,7 +111,10 @@ class Telephony:
         self._sources.clear()
         self._sources.update(sources(settings, configured, users))
         self.logins.configure(settings.trunks)
-        self._means.dialplan = dialplan(settings, self.logins.clients)
+        self.probes.configure(
+            [Probed(one.name, URI.parse(one.uri), one.keepalive_seconds) for one in settings.trunks]
+        )
+        self._means.dialplan = dialplan(settings, self.logins.clients, self._account)
         self.door.passes_calls_on = bool(settings.routes or settings.users)
         self.door.takes_phones = bool(settings.users)
         self.door.max_calls = settings.max_calls
@@ -118,8 +134,13 @@ class Telephony:
         media: MediaPlane,
         clock: Clock,
         ids: IdSource,
+        voice_media: VoiceMedia | None = None,
+        voice: VoiceCalls | None = None,
     ) -> Telephony:
-        """As configured; ``account`` is the first. Raises ``UsageError``."""
+        """As configured; ``account`` is the first. Raises ``UsageError``.
+
+        ``voice_media`` plays and listens; without it no call can be attended.
+        """
         peers, known = PeerDirectory([]), dict[str, Source]()
         burst = settings.auth_failures_burst
         gate = Gate(
@@ -144,7 +165,7 @@ class Telephony:
             keys=keys,
         )
         means = Means(
-            dialplan=dialplan(settings, {}),
+            dialplan=dialplan(settings, {}, account),
             locations=RegisteredPhones(registrar),
             media=media,
             accounts=accounts,
@@ -155,6 +176,8 @@ class Telephony:
             ids=ids,
             keys=keys,
         )
+
+        terminals = Terminals(means, voice_media, voice)
 
         def source_of(caller: Caller) -> Source:
             name = f"user:{caller.name}" if isinstance(caller, User) else caller.name
@@ -168,7 +191,10 @@ class Telephony:
             registrar=registrar,
             source_of=source_of,
             source_named=known.get,
+            terminals=terminals,
+            routes=lambda: means.dialplan.routes,
         )
+        terminals.has_room = door.has_room
         agent = UserAgent(
             clock=clock,
             ids=ids,
@@ -190,7 +216,10 @@ class Telephony:
             agent=agent,
             registrar=registrar,
             logins=TrunkLogins(agent, clock=clock, ids=ids),
+            terminals=terminals,
+            probes=TrunkProbes(agent, clock=clock),
         )
+        means.is_down = telephony.probes.is_down
         await telephony.configure(settings)
         await registrar.load()
         return telephony

@@ -13,6 +13,14 @@ class NotInProgress(CallreelError):
     """The call, or the recording, is not in a state that allows it; nothing was changed."""
 
 
+class NotCallable(CallreelError):
+    """Whom a program wants called cannot be: it is no address, or no trunk takes its number."""
+
+
+class NotSteered(CallreelError):
+    """Nothing else can be done with the call: no document steers it now."""
+
+
 class Ended(CallreelError):
     """The call is over: there is nothing left to end."""
 

@@ -37,6 +37,20 @@ class Addressing:
         """The transports that we can send over: connections can always be opened."""
         return [*([Transport.UDP] if self.udp else []), Transport.TCP, Transport.TLS]
 
+    def is_ours(self, host: str, port: int) -> bool:
+        """Whether what is sent there comes back to us. Names but our public one are not looked
+        up."""
+        bound = [udp.local for udp in self.udp]
+        bound += [one for listeners in self.listeners.values() for one in listeners]
+        hosts = {one for one, its_port in bound if its_port == port}
+        if not hosts or host == self._public_host or host in hosts:
+            return bool(hosts)
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return bool(hosts & {"", "0.0.0.0", "::"}) and routed_host(host, port) == host
+
     def reaches(self, flow: Flow) -> bool:
         """True if we listen in the address family of ``flow``, or listen nowhere at all."""
         if flow.transport is Transport.UDP:

@@ -100,7 +100,11 @@ class Gate:
 
     def is_peer(self, host: str) -> bool:
         """Whether a peer's SIP comes from this address."""
-        return self._peers.find(host) is not None
+        return self.peer_at(host) is not None
+
+    def peer_at(self, host: str) -> Peer | None:
+        """The peer whose SIP comes from this address."""
+        return self._peers.find(host)
 
     def may_speak(self, host: str) -> bool:
         """Whether SIP from this address is read at all: for the user agent's ``may_speak``.

@@ -14,14 +14,12 @@ from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from callreel.base.errors import PeerError
-from callreel.calls.model import CallDirection, CallStatus
-from callreel.service.calls import NewCall
+from callreel.calls.model import CallStatus
+from callreel.signalling.arriving import call_in, caller_in, calling_leg, dialled_in
 from callreel.signalling.bridge import KIND, Bridge, Source
 from callreel.signalling.call_setup import CallSetup
-from callreel.signalling.calling import Caller
 from callreel.signalling.leg import Leg
 from callreel.signalling.means import Means
-from callreel.signalling.parties import shown_address
 from callreel.signalling.passing import onward_answer
 from callreel.signalling.refusal import Refused
 from callreel.signalling.reoffers import Reoffers
@@ -33,7 +31,6 @@ from callreel.wire.sdp import SDP_TYPE
 from callreel.wire.sip.dialog import DialogId
 from callreel.wire.sip.forwarding import forwards_left
 from callreel.wire.sip.message import Request
-from callreel.wire.sip.session_timer import USUAL_SECONDS, answer_timer
 
 log = logging.getLogger(__name__)
 
@@ -106,27 +103,15 @@ class BackToBack:
         if self._closing:
             raise Refused(503, "shutting down", [("Retry-After", "10")])
         max_forwards = forwards_left(request)
-        dialled = request.uri.user or ""
-        if source.own_user is not None and dialled == source.own_user:
-            dialled = request.to_address.uri.user or ""
+        dialled = dialled_in(request, source)
         plan = means.dialplan.routes.find(dialled, source.name)
         if plan is None:
             raise Refused(404, "there is no route to what was dialled")
         account = await means.accounts.get(source.account_id)
         assert account is not None, "a source's account exists, or the server would not run"
-        leg = self._calling_leg(incoming, source)
-        who = Caller.of(request, trusted=source.trusted, number=source.number)
-        call = await means.calls.ringing(
-            NewCall(
-                account_id=source.account_id,
-                direction=CallDirection.INBOUND,
-                from_=_shown(who, request),
-                to=shown_address(f"sip:{dialled}@{request.uri.host}"),
-                caller_name=who.name or None,
-                peer=source.name,
-                sip_call_id=request.call_id[:256],
-            )
-        )
+        leg = calling_leg(incoming, source, means)
+        who = caller_in(request, source)
+        call = await means.calls.ringing(call_in(request, source, dialled))
         leg.call_id = call.id
         bridge = Bridge(source, leg)
         self._by_call[call.id] = bridge
@@ -145,26 +130,6 @@ class BackToBack:
             raise
         self._admit(bridge)
         await self._acknowledged(bridge, incoming)
-
-    def _calling_leg(self, incoming: IncomingRequest, source: Source) -> Leg:
-        """The leg that an INVITE opens. Raises ``PeerError`` for one that cannot be answered."""
-        request, means = incoming.request, self._means
-        leg = Leg(
-            call_id="",
-            session=means.new_session(),
-            source_host=incoming.flow.host,
-            participant=str(request.from_address.uri)[:256],
-            source=source.name,
-            nat=source.nat,
-            srtp=means.keys.policy(source.srtp, incoming.flow),
-            # First of all: to a peer without a sound Contact we could never say BYE.
-            dialog=incoming.dialog(),
-            timer=answer_timer(request, wished_seconds=USUAL_SECONDS),
-        )
-        leg.learn_allow(request)
-        leg.aim()
-        leg.describe(request)
-        return leg
 
     @staticmethod
     async def _set_up(bridge: Bridge, work: Coroutine[Any, Any, None]) -> None:
@@ -337,10 +302,3 @@ class BackToBack:
         self._admit(bridge)
         log.info("call %s is taken up", call_id)
         return [leg.call_id for leg in bridge.legs]
-
-
-def _shown(who: Caller, request: Request) -> str:
-    """The caller as the API shows it."""
-    uri = request.from_address.uri
-    number = who.number or uri.user or ""
-    return shown_address(f"sip:{number}@{uri.host}")

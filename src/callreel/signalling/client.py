@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
@@ -42,6 +43,7 @@ class UserAgentClient(Transceiver):
         super().__init__(**options)
         self._ledger = glare.Ledger()
         self._pending: dict[int, Pending] = {}
+        self._asked: Counter[str] = Counter()
 
     def new_request(
         self,
@@ -285,6 +287,7 @@ class UserAgentClient(Transceiver):
         except PeerError as error:
             raise RequestFailed(str(error), status=error.status) from error
         self._pending[pending.transaction] = pending
+        self._asked[pending.flow.host] += 1
         self._loop.call_soon(self._drain)
         return pending
 
@@ -345,12 +348,12 @@ class UserAgentClient(Transceiver):
             return
         is_2xx_to_invite = event.response.code < 300 and pending.request.method == "INVITE"
         if not is_2xx_to_invite:
-            self._pending.pop(event.transaction)
+            self._forget(event.transaction)
         if not pending.future.done():
             pending.future.set_result(event.response)
             if is_2xx_to_invite:
                 # Kept for as long as the 2xx may come again, from this or another fork.
-                self._loop.call_later(64.0, self._pending.pop, event.transaction, None)
+                self._loop.call_later(64.0, self._forget, event.transaction)
             if not pending.abandoned:
                 return
         elif event.response.headers.get("To") == pending.future.result().headers.get("To"):
@@ -359,7 +362,7 @@ class UserAgentClient(Transceiver):
             self._decline(pending, event.response)
 
     def _request_failed(self, transaction: int, text: str, status: int) -> None:
-        pending = self._pending.pop(transaction, None)
+        pending = self._forget(transaction)
         if pending is None:
             return
         pending.heard.set()
@@ -370,6 +373,18 @@ class UserAgentClient(Transceiver):
             )
             if pending.abandoned:
                 pending.future.exception()
+
+    def _forget(self, transaction: int) -> Pending | None:
+        pending = self._pending.pop(transaction, None)
+        if pending is not None:
+            host = pending.flow.host
+            self._asked[host] -= 1
+            if not self._asked[host]:
+                del self._asked[host]
+        return pending
+
+    def _awaits(self, host: str) -> bool:
+        return host in self._asked
 
     def _give_up(self) -> None:
         for pending in list(self._pending.values()):

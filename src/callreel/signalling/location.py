@@ -105,6 +105,15 @@ class LocationTable:
         """Users with bindings, some of which may have expired."""
         return len(self._bindings)
 
+    def has_flow(self, flow: Flow, *, now: datetime) -> bool:
+        """Whether somebody has registered from the very socket at the other end of a flow."""
+        at = flow.transport, flow.host, flow.port
+        return any(
+            (one.flow.transport, one.flow.host, one.flow.port) == at and one.expires_at > now
+            for bindings in self._bindings.values()
+            for one in bindings
+        )
+
     def find(self, user: str, *, now: datetime) -> list[Binding]:
         """The user's bindings, the preferred and newest first; none if not registered."""
         live = [one for one in self._bindings.get(user, ()) if one.expires_at > now]

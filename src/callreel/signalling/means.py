@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,12 @@ class Dialplan:
     """By name."""
     srtp: Mapping[str, SrtpPolicy] = field(default_factory=dict)
     """What calls to phones are protected by, by user."""
+    default_trunk: str | None = None
+    """Where numbers go that programs and documents call, and no route takes."""
+    account_trunks: Mapping[str, str] = field(default_factory=dict)
+    """The same for single accounts, by account."""
+    dial_uris: bool = True
+    """Whether programs and documents may call any SIP URI."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +73,8 @@ class Means:
     """New identifiers."""
     keys: KeyExchange = field(default_factory=KeyExchange)
     """How keys of SRTP may travel."""
+    is_down: Callable[[str], bool] = lambda _: False
+    """Whether a trunk does not answer: it is then tried after others."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     """What runs in the background."""
     user_agent: UserAgent | None = None

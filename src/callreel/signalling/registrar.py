@@ -14,6 +14,7 @@ from callreel.signalling.authentication import Gate
 from callreel.signalling.location import Binding, Change, LocationTable, contact_headers
 from callreel.signalling.user_agent import IncomingRequest
 from callreel.signalling.users import User
+from callreel.wire.sip.flow import Flow
 from callreel.wire.sip.values import printable
 
 logger = logging.getLogger("callreel.signalling")
@@ -58,6 +59,10 @@ class Registrar:
         if self._gate.users.find(user) is None:
             return []
         return self._table.find(user, now=self._clock.now())
+
+    def knows(self, flow: Flow) -> bool:
+        """Whether a phone has registered from the socket at the other end of this flow."""
+        return self._table.has_flow(flow, now=self._clock.now())
 
     async def load(self) -> None:
         """Take up what a former process knew."""

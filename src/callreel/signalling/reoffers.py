@@ -3,9 +3,7 @@ asked (RFC 3261 §14, RFC 3311, RFC 4028)."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from callreel.base.errors import PeerError
@@ -15,6 +13,7 @@ from callreel.signalling.means import Means
 from callreel.signalling.passing import Audio, onward_answer, onward_offer, same_media
 from callreel.signalling.refusal import Refused
 from callreel.signalling.security import answer_line, later_lines, lines_of_our_own
+from callreel.signalling.session_timers import SessionTimers, one_offer_at_a_time
 from callreel.signalling.user_agent import IncomingRequest, RequestFailed
 from callreel.wire import sdp
 from callreel.wire.sdes import Crypto
@@ -35,6 +34,7 @@ class Reoffers:
         self._means = means
         self.end = end
         """Ends a call, with a reason."""
+        self._timers = SessionTimers(means, end)
 
     async def pass_on(self, bridge: Bridge, leg: Leg, incoming: IncomingRequest) -> None:
         """A re-INVITE or UPDATE: its offer goes to the other side, whose answer comes back.
@@ -46,7 +46,7 @@ class Reoffers:
         assert leg.dialog is not None
         theirs = read_description(request)
         with_offer = request.method == "INVITE" or theirs is not None
-        async with _one_offer_at_a_time(bridge, with_offer):
+        async with one_offer_at_a_time(bridge, with_offer):
             leg.dialog.receive_request(request)
             timer = answer_timer(request, wished_seconds=USUAL_SECONDS)
             late = theirs is None and request.method == "INVITE"
@@ -159,7 +159,7 @@ class Reoffers:
         )
         if leg.ours is not None and same_media(offer, leg.ours):
             return
-        async with _one_offer_at_a_time(bridge, True):
+        async with one_offer_at_a_time(bridge, True):
             response = await self._means.agent.request_in_dialog(
                 leg.dialog, "INVITE", body=offer.serialize(), content_type=sdp.SDP_TYPE
             )
@@ -192,64 +192,9 @@ class Reoffers:
         )
         incoming.respond(response.code if 200 <= response.code < 700 else 500)
 
-    # Session timers
-
     def arm(self, bridge: Bridge, leg: Leg) -> None:
         """Wait for the next thing to do for a leg's session timer."""
-        if leg.alarm is not None:
-            leg.alarm.cancel()
-            leg.alarm = None
-        timer = leg.timer
-        if timer is None or bridge.ended:
-            return
-        now = self._means.clock.monotonic()
-        due = timer.refresh_at(now) if timer.we_refresh else timer.expires_at(now)
-        assert due is not None
-
-        def step() -> None:
-            work = self._refresh(bridge, leg) if timer.we_refresh else self._expire(bridge)
-            self._means.spawn(work)
-
-        leg.alarm = asyncio.get_running_loop().call_later(max(0.0, due - now), step)
-
-    async def _expire(self, bridge: Bridge) -> None:
-        await self.end(bridge, "session timer expired")
-
-    async def _refresh(self, bridge: Bridge, leg: Leg) -> None:
-        """Say our last description again; a peer that does not answer is gone."""
-        assert leg.dialog is not None
-        assert leg.timer is not None
-        assert leg.ours is not None
-        use_update = "UPDATE" in leg.allow
-        try:
-            async with _one_offer_at_a_time(bridge, not use_update):
-                response = await self._means.agent.request_in_dialog(
-                    leg.dialog,
-                    "UPDATE" if use_update else "INVITE",
-                    body=b"" if use_update else leg.ours.serialize(),
-                    content_type=None if use_update else sdp.SDP_TYPE,
-                    headers=[
-                        ("Session-Expires", f"{leg.timer.interval_seconds};refresher=uac"),
-                    ],
-                )
-                gone = response.code in (408, 481)
-        except PeerError as error:
-            gone = error.status != 491
-        if gone:
-            await self.end(bridge, "the peer is gone")
-        elif not bridge.ended:
-            self.arm(bridge, leg)
-
-
-@asynccontextmanager
-async def _one_offer_at_a_time(bridge: Bridge, needed: bool) -> AsyncIterator[None]:
-    if not needed:
-        yield
-        return
-    if bridge.lock.locked():
-        raise Refused(491, "another change is under way")
-    async with bridge.lock:
-        yield
+        self._timers.arm(bridge, leg)
 
 
 def _answer(response: Response, other: Leg) -> tuple[Audio, sdp.SessionDescription]:

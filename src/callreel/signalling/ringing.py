@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from callreel.base.errors import PeerError
 from callreel.calls.model import CallStatus
@@ -18,6 +19,7 @@ from callreel.signalling.refusal import Refused
 from callreel.signalling.routing import Plan
 from callreel.signalling.security import SrtpPolicy
 from callreel.wire.sdp import SDP_TYPE
+from callreel.wire.sip.digest_client import DigestClient
 from callreel.wire.sip.flow import Flow
 from callreel.wire.sip.message import Request, Response
 from callreel.wire.sip.redirect import redirect_targets
@@ -51,13 +53,23 @@ class Ringing:
         self._who = who
         self._max_forwards = max_forwards
 
-    async def search(self, plan: Plan, ring: Ring, part: Part) -> Leg:
-        """The leg that answered. Raises ``PeerError``: why nobody did."""
+    async def search(
+        self, plan: Plan, ring: Ring, part: Part, *, client: DigestClient | None = None
+    ) -> Leg:
+        """The leg that answered. Raises ``PeerError``: why nobody did.
+
+        ``client`` answers the challenges of the plan's targets in place of their own; those of
+        whom a call is redirected to it does not.
+        """
         groups = (
             [self._destinations(plan)]
             if plan.at_once
             else [self._destinations(plan, number) for number in range(len(plan.targets))]
         )
+        is_down = self._means.is_down
+        groups.sort(key=lambda group: bool(group) and all(is_down(one.name) for one in group))
+        if client is not None:
+            groups = [[replace(one, client=client) for one in group] for group in groups]
         refusals: list[PeerError] = []
         redirects = 0
         while groups:

@@ -27,6 +27,8 @@ from callreel.wire.sip.values import URI
 
 logger = logging.getLogger("callreel.signalling")
 
+_RESPONSE = b"SIP/2.0 "
+
 LOG_EVERY_SECONDS = 60.0
 """Bad messages of one host are logged no more often than this."""
 
@@ -143,6 +145,13 @@ class Transceiver:
         """Our URI for the peer at the other end of ``flow``; ``sips:`` if ``secure``."""
         return self._addressing.contact(flow, user, secure=secure)
 
+    def is_ours(self, uri: URI) -> bool:
+        """Whether a request to ``uri`` would come back to us, as far as its address tells."""
+        secure = uri.scheme == "sips" or (uri.parameters.get("transport") or "").lower() == "tls"
+        return self._addressing.is_ours(
+            uri.host.strip("[]"), uri.port or (5061 if secure else 5060)
+        )
+
     async def resolve(self, uri: URI | str, transport: Transport | None = None) -> Flow:
         """The first of the flows to the host of ``uri``: see :meth:`resolve_all`."""
         return (await self.resolve_all(uri, transport))[0]
@@ -171,6 +180,8 @@ class Transceiver:
         if self._closed:
             return
         stranger = self._may_speak is not None and not self._may_speak(flow.host)
+        if stranger and data.startswith(_RESPONSE) and self._awaits(flow.host):
+            stranger = False  # we asked, whoever it is
         if stranger:
             self._note(flow, "not a peer of ours")
             if self.refusal_status is not None:
@@ -203,6 +214,10 @@ class Transceiver:
 
     def _dispatch(self, event: Event) -> None:
         """Take what happened."""
+        raise NotImplementedError
+
+    def _awaits(self, host: str) -> bool:
+        """Whether a response is due from a host."""
         raise NotImplementedError
 
     def _give_up(self) -> None:
