@@ -25,7 +25,7 @@ from callreel.base.errors import CallreelError, MachineError, UsageError
 from callreel.base.log_lines import formatter
 from callreel.capture.client import WorkerPool
 from callreel.capture.protocol import WorkerEvent, WorkerEventKind, media_heard
-from callreel.console.app import create_console
+from callreel.console.services import Addresses, ConsoleServices
 from callreel.delivery.address import AddressPolicy
 from callreel.delivery.documents import ProgramDocuments
 from callreel.delivery.exchange import Exchange
@@ -34,14 +34,16 @@ from callreel.delivery.worker import DeliveryLoop
 from callreel.journal.keys import JournalSeal
 from callreel.mediastore import MediaStore
 from callreel.render.pool import JournalRenderer, RenderPool
-from callreel.server.addresses import Bound, bind_tcp, reachable, url_host
+from callreel.server.addresses import Bound, bind_tcp, loopback, reachable, url_host
 from callreel.server.admin import AdminServices, admin_socket, create_admin, listen_admin
 from callreel.server.banner import banner, clear_text_warning
 from callreel.server.bounds import Bounds
+from callreel.server.console import audio_of, mount_console
 from callreel.server.datadir import DataDir
 from callreel.server.disk import DiskWatch
 from callreel.server.health import Down, Health
 from callreel.server.http import serving
+from callreel.server.machine import ServerMachine
 from callreel.server.metrics import CONTENT_TYPE, exposition
 from callreel.server.outbox import StoreOutbox
 from callreel.server.peering import takes_calls_of
@@ -61,20 +63,24 @@ from callreel.server.syncer import Syncer
 from callreel.server.system import RandomIds, SystemClock
 from callreel.server.telephony import Telephony
 from callreel.server.tls import sip_tls_of, tls_of
+from callreel.server.trial_calls import LoopbackTrialCalls
 from callreel.server.voice import Voice
 from callreel.service.account_removal import AccountRemoval
 from callreel.service.accounts import AccountService, Bootstrap
+from callreel.service.bundle import BundleService
 from callreel.service.calls import CallService
 from callreel.service.context import Context
 from callreel.service.deletion import DeletionService
 from callreel.service.deliveries import DeliveryService
 from callreel.service.finishing import FinishingService
+from callreel.service.live import LiveService
 from callreel.service.media import MediaService
 from callreel.service.recordings import RecordingService
 from callreel.service.recovery import recover
 from callreel.service.registrations import RegistrationService
 from callreel.service.retention import RetentionService
 from callreel.service.room import Room, Step
+from callreel.service.sign_in import SignInService
 from callreel.service.throttle import FailureThrottle
 from callreel.service.verification import Finding, Verification
 from callreel.signalling.front_door import FrontDoor
@@ -323,8 +329,49 @@ class Control:
                 media_auth=settings.media_auth,
             )
             doors = await stack.enter_async_context(AsyncExitStack())
-            app.mount("/console", create_console(accounts, calls, recordings))
             trusted = settings.trusted_proxies
+            sip_uri = f"sip:{url_host(settings.public_address or reachable(sip_host))}:{sip_port}"
+            warning = clear_text_warning(http_host, https_url)
+            live, owed = LiveService(context, workers), DeliveryService(context)
+            trial_calls = LoopbackTrialCalls(
+                first=account,
+                sip_address=(loopback(sip_host), sip_port),
+                recordings=recordings,
+                live=live,
+                clock=clock,
+                ids=ids,
+            )
+            trial_calls.accepts = settings.accept_loopback
+            stack.push_async_callback(trial_calls.close)
+            machine = ServerMachine(
+                workers=workers,
+                health=health.check,
+                rendering=lambda: finishing.waiting,
+                max_calls=lambda: self._settings.max_calls,
+                ports=settings.port_range,
+                folders=data.folders(settings.database_url, settings.media_url),
+                database=database.engine_name,
+                media_store=media_store.place,
+                started_at=clock.now(),
+                warnings=[warning] if warning else [],
+            )
+            idle_s = 60.0 * settings.console_idle_minutes
+            services = ConsoleServices(
+                sign_in=SignInService(context, accounts, idle_s=idle_s),
+                calls=calls,
+                recordings=recordings,
+                live=live,
+                media=media,
+                audio=audio_of(media),
+                deletion=deletion,
+                bundle=BundleService(recordings, calls, media),
+                deliveries=owed,
+                machine=machine,
+                trial_calls=trial_calls,
+                addresses=Addresses(context.public_url, sip_uri, sips_uri),
+                now=clock.now,
+            )
+            console = await mount_console(app, services)
             await doors.enter_async_context(
                 serving(
                     bounds.over(app, settings.max_requests),
@@ -333,6 +380,7 @@ class Control:
                     trusted_proxies=trusted,
                 )
             )
+            doors.callback(console.close)
             if tls is not None:
                 await stack.enter_async_context(_running(tls.watch(), "certificate"))
             admin = admin_socket(self._runtime)
@@ -344,7 +392,7 @@ class Control:
                 AdminServices(
                     accounts,
                     removal,
-                    DeliveryService(context),
+                    owed,
                     retention,
                     verification,
                     calls,
@@ -375,6 +423,7 @@ class Control:
                 disk.warning_mb, disk.reserve_mb = fresh.disk_warning_mb, fresh.disk_reserve_mb
                 exchange.policy = AddressPolicy(deny_private=not fresh.webhook_private_addresses)
                 logging.getLogger().setLevel(fresh.log_level.upper())
+                trial_calls.accepts = fresh.accept_loopback
                 self._settings = fresh
 
             self._rereading = Rereading(settings, self._load, take)
@@ -382,7 +431,6 @@ class Control:
             if self._reread_asked:  # while it came up
                 self._rereading.ask()
 
-            sip_uri = f"sip:{url_host(settings.public_address or reachable(sip_host))}:{sip_port}"
             bound.note(
                 http_port=http_port, https_port=https_port, sip_port=sip_port, sips_port=sips_port
             )
@@ -398,7 +446,7 @@ class Control:
                 }
             )
             stack.callback(data.remove_state)
-            if warning := clear_text_warning(http_host, https_url):
+            if warning:
                 log.warning("%s", warning)
             sys.stdout.write(
                 banner(
