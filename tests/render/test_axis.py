@@ -43,7 +43,7 @@ def test_a_canvas_goes_on_after_it_was_taken_from() -> None:
 
 
 def gaps(covered: NDArray[np.bool_], cuts: list[int], ignore: int) -> Cover:
-    cover = Cover(0, limit=10_000, ignore=ignore)
+    cover = Cover(0, ignore=ignore)
     for at in np.flatnonzero(covered).tolist():
         cover.mark(at, at + 1)
     before = 0

@@ -12,9 +12,9 @@ from typing import Any
 
 from callreel import __version__
 from callreel.calls.model import RecordingTrack, Trim
-from callreel.render.axis import Cover
 from callreel.render.survey import JournalSurvey, StreamSurvey
 from callreel.render.timeline import Placer
+from callreel.render.voice import Voice
 
 REPORT_VERSION = 1
 
@@ -43,10 +43,8 @@ class Rendering:
     """16101, 16102 or None (contract §7)."""
     placers: dict[int, Placer] = field(default_factory=dict)
     """By stream number."""
-    covers: dict[int, Cover] = field(default_factory=dict)
+    voices: dict[int, Voice] = field(default_factory=dict)
     """By stream number."""
-    unplaced_samples: dict[int, int] = field(default_factory=dict)
-    """Decoded samples that had no place in the file, by stream number."""
 
     def ms(self, samples: int) -> int:
         """Milliseconds of so many samples, rounded."""
@@ -108,7 +106,8 @@ def _stream(stream: StreamSurvey, made: Rendering) -> dict[str, Any]:
     sequencer = stream.timeline.sequencer
     counts = sequencer.counts
     placer = made.placers.get(stream.number)
-    cover = made.covers.get(stream.number)
+    voice = made.voices.get(stream.number)
+    cover = voice.cover if voice else None
     drift = stream.timeline.drift_ppm(stream.lines)
     jitter_ms = counts.deviation_ns / counts.deviations / 1e6 if counts.deviations else 0.0
     return {
@@ -143,7 +142,8 @@ def _stream(stream: StreamSurvey, made: Rendering) -> dict[str, Any]:
         "max_delay_ms": round(placer.most_delayed_ns / 1e6, 1) if placer else 0.0,
         "drift_ppm": None if drift is None else round(drift, 1),
         "reanchored": placer.reanchored if placer else 0,
-        "unplaced_ms": made.ms(made.unplaced_samples.get(stream.number, 0)),
+        "unplaced_ms": made.ms(voice.unplaced if voice else 0),
+        "concealed_ms": made.ms(voice.concealed if voice else 0),
         "no_media": stream.no_media,
         "sources": [
             {
@@ -177,7 +177,8 @@ def _problems(
         who = f"{stream.track.value} stream {stream.number}"
         sequencer = stream.timeline.sequencer
         undecodable = sum(stream.unknown.values())
-        unplaced_ms = made.ms(made.unplaced_samples.get(stream.number, 0))
+        voice = made.voices.get(stream.number)
+        unplaced_ms = made.ms(voice.unplaced if voice else 0)
         for number, sentence in (
             (sequencer.lost(), f"of {sequencer.expected()} packets were lost."),
             (stream.kernel, "packets were dropped by the kernel: the receive buffer was full."),
