@@ -21,7 +21,7 @@ from callreel.calls.model import (
     RecordingStatus,
     Trim,
 )
-from callreel.calls.rendering import Renderer
+from callreel.calls.rendering import Encoding, Renderer
 from callreel.render.job import RenderSpec
 from callreel.render.pool import TRIES, JournalRenderer, RenderPool
 from callreel.testing.doomed import about_me, die, die_once
@@ -61,7 +61,7 @@ async def test_it_renders_encodes_and_discards(pool: RenderPool, tmp_path: Path)
     assert rendered.wav == scratch / f"{RECORDING_ID}.wav"
     assert rendered.wav.stat().st_size == rendered.size_bytes
     assert (rendered.duration_ms, rendered.absent_code) == (2000, None)
-    await renderer.mp3(rendered.wav, tmp_path / "out.mp3")
+    await renderer.encode(rendered.wav, tmp_path / "out.mp3", Encoding.MP3)
     assert (tmp_path / "out.mp3").stat().st_size > 8000
     await renderer.discard(RECORDING_ID)
     assert list(scratch.iterdir()) == list((tmp_path / "journals").iterdir()) == []
@@ -81,7 +81,7 @@ async def test_what_a_job_raises_reaches_the_caller(pool: RenderPool, tmp_path: 
         await pool.render(tmp_path / "other", tmp_path / "out", DUAL)
     assert caught.value.path == tmp_path / "other"
     with pytest.raises(MachineError, match="MP3"):
-        await pool.mp3(tmp_path / "none.wav", tmp_path / "out.mp3")
+        await pool.encode(tmp_path / "none.wav", tmp_path / "out.mp3", Encoding.MP3)
 
 
 async def test_a_killed_child_takes_nothing_along(pool: RenderPool, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ async def test_a_closed_pool_says_so(tmp_path: Path) -> None:
     pool = RenderPool(1)
     await pool.close()
     with pytest.raises(MachineError, match="closed"):
-        await pool.mp3(tmp_path / "in.wav", tmp_path / "out.mp3")
+        await pool.encode(tmp_path / "in.wav", tmp_path / "out.mp3", Encoding.MP3)
 
 
 PARENT = """

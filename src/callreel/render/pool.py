@@ -21,11 +21,11 @@ from typing import ParamSpec, TypeVar
 
 from callreel.base.errors import MachineError
 from callreel.calls.model import Recording
-from callreel.calls.rendering import Rendered
+from callreel.calls.rendering import Encoding, Rendered
 from callreel.journal.keys import JournalSeal
+from callreel.render.encoding import encode
 from callreel.render.job import RenderResult, RenderSpec, render_recording
 from callreel.render.mixdown import mix_down
-from callreel.render.mp3 import encode_mp3
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,9 +61,9 @@ class RenderPool:
         """See :func:`callreel.render.mixdown.mix_down`. Raises ``MachineError``."""
         await self._run(mix_down, wav, mono)
 
-    async def mp3(self, wav: Path, mp3: Path) -> None:
-        """See :func:`callreel.render.mp3.encode_mp3`. Raises ``MachineError``."""
-        await self._run(encode_mp3, wav, mp3)
+    async def encode(self, wav: Path, target: Path, encoding: Encoding) -> None:
+        """See :func:`callreel.render.encoding.encode`. Raises ``MachineError``."""
+        await self._run(encode, wav, target, encoding)
 
     async def close(self) -> None:
         """Wait for the jobs that run, drop those that wait, and end the processes."""
@@ -200,9 +200,9 @@ class JournalRenderer:
         """Mix all channels of a WAV into one."""
         await self._pool.mixdown(wav, mono)
 
-    async def mp3(self, wav: Path, mp3: Path) -> None:
+    async def encode(self, wav: Path, target: Path, encoding: Encoding) -> None:
         """Encode a WAV."""
-        await self._pool.mp3(wav, mp3)
+        await self._pool.encode(wav, target, encoding)
 
     async def journals(self) -> Sequence[str]:
         """Recordings that there is a journal of, by id."""

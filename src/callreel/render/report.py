@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from callreel import __version__
+from callreel.audio.codec import COMFORT_NOISE
 from callreel.calls.model import RecordingTrack, Trim
 from callreel.render.survey import JournalSurvey, StreamSurvey
 from callreel.render.timeline import Placer
@@ -137,6 +138,7 @@ def _stream(stream: StreamSurvey, made: Rendering) -> dict[str, Any]:
         "timestamp_jumps": counts.jumps,
         "codecs": dict(sorted(stream.codecs.items())),
         "unknown_payload_types": {str(t): n for t, n in sorted(stream.unknown.items())},
+        "silence_descriptors": stream.silence + stream.codecs.get(COMFORT_NOISE, 0),
         "dtmf_events": stream.dtmf_events,
         "jitter_ms": round(jitter_ms, 3),
         "max_delay_ms": round(placer.most_delayed_ns / 1e6, 1) if placer else 0.0,
