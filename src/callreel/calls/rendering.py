@@ -57,6 +57,11 @@ class Renderer(Protocol):
         """Recordings that there is a journal of, by id."""
         ...
 
+    async def release(self, recording_id: str) -> None:
+        """Delete what a finished recording needs no longer: what rendering left behind, and its
+        journal, unless that holds what could not be heard."""
+        ...
+
     async def discard(self, recording_id: str) -> None:
         """Delete a recording's journal and whatever rendering left behind."""
         ...

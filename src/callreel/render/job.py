@@ -39,6 +39,8 @@ TOO_SHORT = 16101
 SILENT = 16102
 """Nothing was left after trimming (contract §7)."""
 
+KEPT = "kept"
+"""A file of this name in a journal's folder keeps it when its recording is finished."""
 HOLD_S = 60
 """So long after its arrival time a packet still finds its place."""
 _CHUNK_S = 60
@@ -121,6 +123,7 @@ def render_recording(journal: Path, destination: Path, spec: RenderSpec) -> Rend
         if made.absent_code is not None:
             part.unlink(missing_ok=True)
             made.frames = made.size_bytes = 0
+        _keep(journal, found.is_kept)
         report = build(spec.recording_id, spec.track, spec.trim, found, made)
         _write_report(report_path, report)
         if made.absent_code is None:
@@ -271,6 +274,16 @@ class _Mixdown:
             made.absent_code = TOO_SHORT
         wav.finish()
         made.frames, made.size_bytes = wav.frames, wav.size_bytes
+
+
+def _keep(journal: Path, kept: bool) -> None:
+    """Have the journal kept when the recording is finished, or not."""
+    marker = journal / KEPT
+    if kept and journal.is_dir():
+        marker.touch()
+        sync_folder(journal)
+    else:
+        marker.unlink(missing_ok=True)
 
 
 def _write_report(path: Path, report: dict[str, Any]) -> None:

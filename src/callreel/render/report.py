@@ -91,6 +91,7 @@ def build(
         ],
         "journal": {
             "segments": found.segments,
+            "kept": found.is_kept,
             "headers_lost": found.headless,
             "worker_generations": found.generations,
             "holes": found.holes,
@@ -178,6 +179,8 @@ def _problems(
     for stream in streams:
         who = f"{stream.track.value} stream {stream.number}"
         sequencer = stream.timeline.sequencer
+        if stream.is_unheard:
+            said.append(f"{who.capitalize()}: nothing of it can be heard. The journal keeps it.")
         undecodable = sum(stream.unknown.values())
         voice = made.voices.get(stream.number)
         unplaced_ms = made.ms(voice.unplaced if voice else 0)

@@ -78,8 +78,8 @@ class StreamSurvey:
 
     @property
     def is_unheard(self) -> bool:
-        """Whether something came that may be audio, and none of it can be decoded."""
-        return not self.audio and bool(self.unknown)
+        """Whether something came that may be audio, and none of it can be heard."""
+        return not self.audio and bool(self.unknown or self.unauthentic)
 
     def take(self, packets: Packets) -> None:
         """Count in the next packets."""
@@ -149,6 +149,11 @@ class JournalSurvey:
     def received(self) -> int:
         """RTP packets of all streams."""
         return sum(stream.timeline.sequencer.counts.received for stream in self.streams.values())
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the journal is to stay: it holds what cannot be heard yet."""
+        return any(stream.is_unheard for stream in self.streams.values())
 
     @property
     def rate_hz(self) -> int:

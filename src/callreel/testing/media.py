@@ -172,6 +172,10 @@ class ScriptedRenderer:
         """What a test says there is."""
         return self.left
 
+    async def release(self, recording_id: str) -> None:
+        """As :meth:`discard`."""
+        await self.discard(recording_id)
+
     async def discard(self, recording_id: str) -> None:
         """Noted."""
         if self.discard_failures:
