@@ -38,8 +38,8 @@ def surveyed(flow: Flow, size: int = 400) -> Survey:
     return survey
 
 
-def loud(stretch: int, index: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return np.zeros(len(index), np.bool_)
+def loud(stretch: int, index: NDArray[np.int64], part: slice) -> NDArray[np.bool_]:
+    return np.zeros(len(index[part]), np.bool_)
 
 
 def place(flow: Flow, size: int = 400) -> tuple[Survey, Placer, NDArray[np.int64]]:
@@ -228,9 +228,9 @@ def test_silence_is_where_the_clock_is_set_right() -> None:
             hush = number >= quiet_from
 
             def quiet(
-                stretch: int, index: NDArray[np.int64], hush: bool = hush
+                stretch: int, index: NDArray[np.int64], part: slice, hush: bool = hush
             ) -> NDArray[np.bool_]:
-                return np.full(len(index), hush)
+                return np.full(len(index[part]), hush)
 
             for placed in placer.place(batch, quiet):
                 true = batch.arrival_ns[placed.index] * RATE // NS

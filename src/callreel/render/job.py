@@ -213,11 +213,13 @@ class _Mixdown:
         return samples_of(ns, self._made.rate_hz)
 
     def _draw(self, packets: Packets) -> None:
-        def quiet(stretch: int, index: NDArray[np.int64]) -> NDArray[np.bool_]:
+        def quiet(stretch: int, index: NDArray[np.int64], part: slice) -> NDArray[np.bool_]:
             decoded = packets.decode(stretch, index)
             sizes = packets.batch.ticks[index] * decoded.factor
-            squares = np.square(decoded.samples, dtype=np.float32)
-            power = np.add.reduceat(squares, np.cumsum(sizes) - sizes)
+            ends = np.cumsum(sizes)
+            starts, sizes = (ends - sizes)[part], sizes[part]
+            squares = np.square(decoded.samples[starts[0] : ends[part][-1]], dtype=np.float32)
+            power = np.add.reduceat(squares, starts - starts[0])
             return power < self._quiet_rms**2 * sizes
 
         voice = self._made.voices[packets.stream]

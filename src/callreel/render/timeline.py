@@ -45,8 +45,9 @@ SHORT_STEP_NS = 250_000_000
 takes more than this."""
 LOOK_NS = 30 * NS
 """How far to either side a packet bears on the line."""
-MAX_DRIFT_PPM = 1000
-"""Sound cards stay within 200; what drifts faster is followed all the same, later."""
+MAX_DRIFT_PPM = 300
+"""Sound cards stay within 200; what drifts faster is followed all the same, a little behind. The
+more is allowed, the more of jitter is taken for drift."""
 LOOSE_NS = 2_000_000
 """In a gap or in silence, what is off the line by more than this is put back on it."""
 TIGHT_NS = 6_000_000
@@ -59,14 +60,16 @@ _RESTART = 1000
 _LANES = 16
 _RECENT = 8192
 _FEW = 32
+_EASY_ROWS = 200
 _MAX_STRETCHES = 4096
 _UP, _SKIP = 1, 2
 
 Int64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-Quiet = Callable[[int, Int64], Bools]
-"""Which packets are quiet: those of a stretch, by their rows in order; bool[n]."""
+Quiet = Callable[[int, Int64, slice], Bools]
+"""Which packets are quiet: of a stretch, of whose rows in order it is a part that is asked for;
+bool[n]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,14 +416,15 @@ class Line:
 
 
 class _Soundings:
-    """The smallest delays of one stretch, a second or less each."""
+    """The smallest and the greatest delays of one stretch, of a second or less each."""
 
-    __slots__ = ("cell", "clock_hz", "delay_ns", "flags", "media")
+    __slots__ = ("cell", "clock_hz", "delay_ns", "flags", "media", "most_ns")
 
     def __init__(self, clock_hz: int) -> None:
         self.clock_hz = clock_hz
         self.media = array("q")
         self.delay_ns = array("q")
+        self.most_ns = array("q")
         self.flags = array("B")
         self.cell = 0
 
@@ -440,9 +444,11 @@ class _Soundings:
         head = int(at[0]) if len(at) else len(second)
         if head > 0:
             self.delay_ns[-1] = min(self.delay_ns[-1], int(run.delay_ns[:head].min()))
+            self.most_ns[-1] = max(self.most_ns[-1], int(run.delay_ns[:head].max()))
         if len(at):
             self.media.frombytes(run.media[at].tobytes())
             self.delay_ns.frombytes(np.minimum.reduceat(run.delay_ns, at).tobytes())
+            self.most_ns.frombytes(np.maximum.reduceat(run.delay_ns, at).tobytes())
             self.flags.frombytes(run.flags[at].tobytes())
 
     def line(self) -> Line:
@@ -452,7 +458,8 @@ class _Soundings:
         media = media[order]
         delay = np.frombuffer(self.delay_ns, np.int64)[order]
         flags = np.frombuffer(self.flags, np.uint8)[order]
-        steps = _steps(media, delay, flags, STEP_HOLD_NS * clock_hz // NS)
+        most = np.frombuffer(self.most_ns, np.int64)[order]
+        steps = _steps(media, delay, most, flags, STEP_HOLD_NS * clock_hz // NS)
         bounds = [0, *steps, len(media)]
         pieces = tuple(
             (media[a:b], _envelope(media[a:b], delay[a:b], clock_hz)) for a, b in pairwise(bounds)
@@ -460,7 +467,9 @@ class _Soundings:
         return Line(clock_hz, media[bounds[:-1]], pieces)
 
 
-def _steps(media: Int64, delay: Int64, flags: NDArray[np.uint8], hold: int) -> list[int]:
+def _steps(
+    media: Int64, delay: Int64, most: Int64, flags: NDArray[np.uint8], hold: int
+) -> list[int]:
     """Where the delay changes for good: indices of the first sounding after each step."""
     steps: list[int] = []
     candidates = np.flatnonzero(flags)
@@ -470,8 +479,17 @@ def _steps(media: Int64, delay: Int64, flags: NDArray[np.uint8], hold: int) -> l
         since = max(start, steps[-1] if steps else 0)
         if since >= k:
             continue
-        change = int(delay[k:end].min()) - int(delay[since:k].min())
-        if int(media[end - 1] - media[k]) * STEP_PROOF < hold and abs(change) < SHORT_STEP_NS:
+        lowest, before = int(delay[k:end].min()), int(delay[since:k].min())
+        change = lowest - before
+        follows = int(media[end - 1] - media[k])
+        if follows * STEP_PROOF < hold and abs(change) < SHORT_STEP_NS:
+            continue
+        # Of few packets at either end it may happen that none was in time: where delays as great
+        # are seen on the other side as well, it is jitter.
+        if change > 0 and follows * 10 < hold * 9 and lowest <= most[since:k].max() + STEP_NS:
+            continue
+        precedes = int(media[k] - media[since])
+        if change < 0 and precedes * 10 < hold * 9 and before <= most[k:end].max() + STEP_NS:
             continue
         # Packets that were held up come in a burst afterwards. Packets cannot come early: a delay
         # that falls for good is a leap of media time, or else a congestion that is over.
@@ -486,11 +504,23 @@ def _envelope(media: Int64, delay: Int64, clock_hz: int) -> NDArray[np.float64]:
     reach = LOOK_NS * clock_hz // NS
     starts = np.searchsorted(media, media - reach)
     ends = np.searchsorted(media, media + reach, "right")
-    line = np.empty(len(media))
-    for k in range(len(media)):
-        near = slice(starts[k], ends[k])
-        line[k] = (delay[near] + slope * np.abs(media[near] - media[k])).min()
+    here = np.arange(len(media))
+    since = (media - media[0]) * slope
+    before = _least(delay - since, starts, here + 1) + since
+    behind = _least(delay + since, here, ends) - since
+    line: NDArray[np.float64] = np.minimum(before, behind)
     return line
+
+
+def _least(values: NDArray[np.float64], starts: Int64, ends: Int64) -> NDArray[np.float64]:
+    """The least of ``values[start:end]`` for each pair, none of them empty; float64[n]."""
+    level = np.frexp(ends - starts)[1] - 1  # of each, the power of two that fits in
+    least = np.empty(len(starts))
+    for power in range(int(level.max()) + 1):
+        rows = np.flatnonzero(level == power)
+        least[rows] = np.minimum(values[starts[rows]], values[ends[rows] - (1 << power)])
+        values = np.minimum(values[: -(1 << power)], values[1 << power :])
+    return least
 
 
 @dataclass(frozen=True, slots=True)
@@ -577,7 +607,7 @@ class Placed:
     cut: Int64
     """Ticks to leave out at the start of each, where the line went back; int64[n]."""
     lost: Bools
-    """Whether packets are missing right before it, or the line went forth there; bool[n]."""
+    """Whether packets are missing right before it, or it was moved on a little; bool[n]."""
 
 
 @dataclass(slots=True)
@@ -640,7 +670,9 @@ class Placer:
         offset, cut = self._follow(run, target, state, quiet)
         lost = run.lost
         if before is not None and state.offset != before:
-            lost = lost | (np.diff(offset, prepend=before) > 0)
+            moved = np.diff(offset, prepend=before)
+            little = (moved > 0) & (moved <= 2 * TIGHT_NS * run.clock_hz // NS)
+            lost = lost | (little & ~run.after_gap)
         return Placed(run.stretch, run.clock_hz, run.index, run.media + offset, cut, lost)
 
     def _follow(self, run: Run, target: Int64, state: _State, quiet: Quiet) -> tuple[Int64, Int64]:
@@ -650,21 +682,19 @@ class Placer:
             state.offset = int(target[0])
         loose = LOOSE_NS * run.clock_hz // NS
         tight = TIGHT_NS * run.clock_hz // NS
-        if int(np.abs(target - state.offset).max()) <= loose:
-            return np.full(n, state.offset), _below(state, run.media, run.ticks)
-        hushed = quiet(run.stretch, run.index)
-        easy = run.after_gap.copy()
-        easy[1:] |= hushed[1:] & hushed[:-1]
-        easy[0] |= hushed[0]
         offset = np.full(n, state.offset)
         cut = _below(state, run.media, run.ticks)
         at = 0
         while at < n:
             off = np.abs(target[at:] - state.offset)
-            moves = np.flatnonzero((off > tight) | ((off > loose) & easy[at:]))
-            if len(moves) == 0:
+            may = at + np.flatnonzero(off > loose)
+            if len(may) == 0:
                 break
-            move = at + int(moves[0])
+            must = may[off[may - at] > tight][:1]
+            easy = _first_easy(run, may[may < must[0]] if len(must) else may, quiet)
+            if easy is None and len(must) == 0:
+                break
+            move = int(must[0]) if easy is None else easy
             if target[move] < state.offset and not run.after_gap[move]:
                 # The line went back where media goes on: what is there already stays.
                 state.floor_media = int(run.media[move])
@@ -675,6 +705,20 @@ class Placer:
             at = move + 1
             self.reanchored += 1
         return offset, cut
+
+
+def _first_easy(run: Run, rows: Int64, quiet: Quiet) -> int | None:
+    """The first of these rows where a move is not heard: behind a gap, or where it is quiet."""
+    for block in np.split(rows, range(_EASY_ROWS, len(rows), _EASY_ROWS)):
+        if len(block) == 0:
+            continue
+        first = max(0, int(block[0]) - 1)
+        hushed = quiet(run.stretch, run.index, slice(first, int(block[-1]) + 1))
+        both = hushed[block - first] & hushed[np.maximum(block - 1, 0) - first]
+        easy = np.flatnonzero(run.after_gap[block] | both)
+        if len(easy):
+            return int(block[easy[0]])
+    return None
 
 
 def _below(state: _State, media: Int64, ticks: Int64) -> Int64:

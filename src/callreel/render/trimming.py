@@ -1,10 +1,10 @@
 """Cutting silence off both ends while the audio goes by. Pure.
 
 What counts is the level measured in frames of 20 ms: comfort noise and the hiss of a line are
-silence. A frame is **loud** from the threshold on, **soft** from 4 dB below it. Sound begins where 3
-frames of 5 are loud, so that a click is none; soft frames that lead up to it or away from it belong
-to it, up to 200 ms: words begin and end quietly. Channels are judged each for itself, and what is
-sound in one is sound.
+silence. A frame is **loud** from the threshold on, **soft** from 4 dB below it. Sound begins where
+3 frames of 5 are loud, so that a click is none; soft frames that lead up to it or away from it
+belong to it, up to 200 ms: words begin and end quietly. Channels are judged each for itself, and
+what is sound in one is sound.
 """
 
 from __future__ import annotations
@@ -84,8 +84,7 @@ class Trimmer:
             beside[1:] |= sound[:-1]
             beside[:-1] |= sound[1:]
             sound = sound | (soft & beside)
-        found: Bools = sound.any(axis=1)
-        return found
+        return np.asarray(sound.any(axis=1), np.bool_)
 
 
 def _windows(loud: Bools) -> NDArray[np.int64]:
