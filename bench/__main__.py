@@ -11,7 +11,8 @@ BENCHES = {
     "bridged": "calls passed on and recorded: does every packet come out, and in the files?",
     "relay": "a media worker that passes calls on: delay added, CPU a packet, beside a bare loop",
     "sweep": "capture: CPU a packet, against reading packets to throw them away",
-    "render": "rendering: how many times faster than the audio lasts",
+    "render": "rendering: how many times faster than the audio lasts, beside ffmpeg and sox",
+    "fidelity": "rendering: what is left of a voice (PESQ), beside what the codec alone leaves",
     "api": "the API: starting and listing recordings, against an endpoint that does nothing",
     "signalling": "SIP: sessions set up and ended a second, and CPU for each",
 }
