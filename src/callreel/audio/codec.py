@@ -2,7 +2,8 @@
 
 A :class:`Format` is what was agreed; it tells lengths of any packets at once and keeps nothing. A
 :class:`Decoder` hears one sender in order and may keep state. G.711 and L16 are tables and bytes
-swapped; the others are FFmpeg's decoders, through PyAV.
+swapped; the others are in ``ffmpeg``, which is loaded when the first of them is asked for:
+signalling asks for formats alone.
 """
 
 from __future__ import annotations
@@ -11,10 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import av
 import numpy as np
-from av.audio.codeccontext import AudioCodecContext
-from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from callreel.audio import g711
@@ -104,24 +102,27 @@ class Format:
                 return _Table(g711.decode_alaw)
             case "L16":
                 return _L16(self.channels)
+        from callreel.audio import ffmpeg
+
+        match self.name:
             case "G722":
-                return _Frames("g722", rate_hz=self.rate_hz, frame_bytes=1, frame_samples=2)
+                return ffmpeg.Frames("g722", rate_hz=self.rate_hz, frame_bytes=1, frame_samples=2)
             case "G729":
-                return _Frames(
+                return ffmpeg.Frames(
                     "g729",
                     rate_hz=self.rate_hz,
                     frame_bytes=G729_FRAME_BYTES,
                     frame_samples=G729_FRAME_SAMPLES,
                 )
             case "GSM":
-                return _Frames(
+                return ffmpeg.Frames(
                     "gsm",
                     rate_hz=self.rate_hz,
                     frame_bytes=GSM_FRAME_BYTES,
                     frame_samples=GSM_FRAME_SAMPLES,
                 )
             case _:
-                return _Opus()
+                return ffmpeg.Opus()
 
 
 def format_for(name: str, clock_rate_hz: int, channels: int = 1) -> Format | None:
@@ -196,81 +197,3 @@ class _L16:
         both: NDArray[np.int32] = samples.reshape(-1, self._channels).sum(axis=1, dtype=np.int32)
         heard: Samples = (both // self._channels).astype(np.int16)
         return heard
-
-
-class _Frames:
-    """A decoder of FFmpeg for frames of one size, as many to a payload as there are."""
-
-    def __init__(self, name: str, *, rate_hz: int, frame_bytes: int, frame_samples: int) -> None:
-        self._context = _context(name, rate_hz)
-        self._frame_bytes = frame_bytes
-        self._frame_samples = frame_samples
-
-    def decode(self, payloads: Octets, payload_bytes: Int64) -> Samples:
-        over = payload_bytes % self._frame_bytes
-        if over.any():
-            # What is no whole frame, such as a silence descriptor behind the last one.
-            at = np.arange(len(payloads)) - np.repeat(
-                np.cumsum(payload_bytes) - payload_bytes, payload_bytes
-            )
-            payloads = payloads[at < np.repeat(payload_bytes - over, payload_bytes)]
-        frames = len(payloads) // self._frame_bytes
-        if frames == 0:
-            return np.zeros(0, np.int16)
-        # All at once: FFmpeg takes a frame after the other off the packet.
-        heard = _decoded(self._context, payloads.tobytes())
-        return _fitted(heard, frames * self._frame_samples)
-
-
-class _Opus:
-    """Opus (RFC 6716, RFC 7587), a packet at a time, both channels heard in one.
-
-    Discontinuous transmission is what libopus makes of the packets that come: its own noise. The
-    redundancy that a packet may carry for the one before (FEC) is passed over.
-    """
-
-    def __init__(self) -> None:
-        self._context = _context("libopus", OPUS_RATE_HZ)
-
-    def decode(self, payloads: Octets, payload_bytes: Int64) -> Samples:
-        start = np.cumsum(payload_bytes) - payload_bytes
-        ticks = opus_ticks(payloads, start, payload_bytes)
-        data = payloads.tobytes()
-        pieces = [
-            _fitted(_decoded(self._context, data[at : at + size]), count)
-            for at, size, count in zip(
-                start.tolist(), payload_bytes.tolist(), ticks.tolist(), strict=True
-            )
-            if count
-        ]
-        return np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
-
-
-def _context(name: str, rate_hz: int) -> AudioCodecContext:
-    context = av.CodecContext.create(name, "r")
-    assert isinstance(context, AudioCodecContext)
-    context.sample_rate = rate_hz
-    context.layout = "mono"
-    context.thread_count = 1
-    return context
-
-
-def _decoded(context: AudioCodecContext, data: bytes) -> Samples:
-    try:
-        frames = context.decode(av.Packet(data))
-    except (FFmpegError, ValueError):
-        return np.zeros(0, np.int16)
-    pieces = [frame.to_ndarray()[0] for frame in frames]
-    if not pieces:
-        return np.zeros(0, np.int16)
-    whole = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-    return whole.astype(np.int16, copy=False)
-
-
-def _fitted(samples: Samples, count: int) -> Samples:
-    """So many samples, silence for what is missing."""
-    if len(samples) == count:
-        return samples
-    fitted = np.zeros(count, np.int16)
-    fitted[: len(samples)] = samples[:count]
-    return fitted
