@@ -18,9 +18,9 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 from numpy.typing import NDArray
 
-import callreel.demo
 from callreel.audio.codec import format_for
 from callreel.calls.model import RecordingTrack
+from callreel.phone import voices
 from callreel.render.job import RenderSpec, render_recording
 from callreel.testing.ears import read_wav
 from callreel.testing.link import (
@@ -34,7 +34,7 @@ from callreel.testing.link import (
 )
 
 ALLOWED = 0.05
-SPEECH = Path(callreel.demo.__file__).parent / "speech" / "caller.flac"
+SPEECH = voices.SPEECH / "caller.flac"
 CODECS = (
     ("PCMU", "pcm_mulaw", 8000, 8000, 0),
     ("PCMA", "pcm_alaw", 8000, 8000, 8),

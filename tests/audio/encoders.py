@@ -6,7 +6,6 @@ import ctypes
 import ctypes.util
 import io
 import subprocess
-from pathlib import Path
 from shutil import which
 
 import av
@@ -14,9 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from callreel.phone import voices
+
 Samples = NDArray[np.int16]
 
-SPEECH = Path(__file__).parents[2] / "src" / "callreel" / "demo" / "speech" / "caller.flac"
+SPEECH = voices.SPEECH / "caller.flac"
 
 
 def _ffmpeg(data: bytes, *arguments: str) -> bytes:

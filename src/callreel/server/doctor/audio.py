@@ -45,6 +45,6 @@ def encoders(_: Settings) -> Iterator[Finding]:
             try:
                 encode(source, made, encoding)
             except CallreelError as error:
-                yield fail(encoding.name, f"cannot be made: {error}", _REINSTALL)
+                yield fail("outputs", f"{encoding.name} cannot be made: {error}", _REINSTALL)
             else:
-                yield ok(encoding.name, f"a second takes {made.stat().st_size} bytes")
+                yield ok("outputs", f"{encoding.name}: a second takes {made.stat().st_size} bytes")
