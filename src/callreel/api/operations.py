@@ -488,6 +488,22 @@ SERVER = (
     ),
     Operation(
         "GET",
+        "/metrics",
+        "metrics",
+        "Server",
+        "Read the server's figures",
+        "In Prometheus's text format, of all accounts together: for this machine, or for whoever "
+        "sends `metrics_token` as a bearer token.",
+        (
+            Answer(HTTPStatus.OK, "The figures.", (("text/plain", {"type": "string"}),)),
+            Answer(
+                HTTPStatus.FORBIDDEN, "They are for others.", (("text/plain", {"type": "string"}),)
+            ),
+        ),
+        guarded=False,
+    ),
+    Operation(
+        "GET",
         "/errors/{code}",
         "explain_error",
         "Server",

@@ -8,7 +8,21 @@ import typer
 
 import callreel
 from callreel.base.errors import CallreelError
-from callreel.cli import accounts, calls, check_config, demo, doctor, keys, phone, serve
+from callreel.cli import (
+    accounts,
+    calls,
+    check_config,
+    deliveries,
+    demo,
+    doctor,
+    keys,
+    phone,
+    recordings,
+    serve,
+    status,
+    upgrade,
+    verify,
+)
 
 app = typer.Typer(
     name="callreel",
@@ -19,12 +33,17 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command("serve")(serve.serve)
+app.command("status")(status.status)
+app.command("verify")(verify.verify)
+app.command("upgrade")(upgrade.upgrade)
 app.command("check-config")(check_config.check_config)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(calls.app, name="calls")
 app.add_typer(keys.app, name="keys")
+app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(recordings.app, name="recordings")
 app.add_typer(phone.app, name="phone")
 
 

@@ -22,8 +22,11 @@ from callreel.service.accounts import AccountService
 from callreel.service.calls import CallService
 from callreel.service.context import Context
 from callreel.service.deletion import DeletionService
+from callreel.service.deliveries import DeliveryService
 from callreel.service.media import MediaService
 from callreel.service.recordings import RecordingService
+from callreel.service.retention import RetentionService
+from callreel.service.verification import Verification
 from callreel.store.database import Database
 from callreel.store.seal import Seal
 
@@ -63,5 +66,11 @@ async def offline_admin(settings: Settings, data: DataDir) -> AsyncIterator[ASGI
         removal = AccountRemoval(
             context, accounts, deletion.delete, takes_calls_of(settings, every[0])
         )
+        retention = RetentionService(context, deletion, settings.retention_days)
+        verification = Verification(context, renderer, media_store)
         calls = CallService(context, RecordingService(context, lambda _: None))
-        yield create_admin(AdminServices(accounts, removal, calls, public_url=None))
+        yield create_admin(
+            AdminServices(
+                accounts, removal, DeliveryService(context), retention, verification, calls, None
+            )
+        )

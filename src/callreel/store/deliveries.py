@@ -12,6 +12,7 @@ from sqlalchemy import Row, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from callreel.calls.model import CallbackMethod, DeliveryState
+from callreel.store.pages import Page, Position, fetch_page
 from callreel.store.schema import deliveries, delivery_attempts
 from callreel.store.seal import Seal
 
@@ -64,6 +65,22 @@ class Attempt:
     """The first bytes of the answer."""
     error: str = ""
     """What went wrong, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFilter:
+    """What a list of deliveries may be narrowed by."""
+
+    account_id: str | None = None
+    """Only of this account."""
+    state: DeliveryState | None = None
+    """Only those that stand there."""
+    event: str | None = None
+    """Only of this event."""
+    recording_id: str | None = None
+    """Only about this recording."""
+    call_id: str | None = None
+    """Only about this call."""
 
 
 async def add(connection: AsyncConnection, seal: Seal, delivery: OwedDelivery) -> None:
@@ -161,6 +178,72 @@ async def record_attempt(
             error=attempt.error,
         )
     )
+
+
+async def get(connection: AsyncConnection, seal: Seal, delivery_id: str) -> OwedDelivery | None:
+    """One delivery, or None."""
+    found = await connection.execute(select(deliveries).where(deliveries.c.id == delivery_id))
+    row = found.first()
+    return None if row is None else _delivery(row, seal)
+
+
+async def page(
+    connection: AsyncConnection,
+    seal: Seal,
+    chosen: DeliveryFilter,
+    *,
+    size: int,
+    position: Position | None = None,
+) -> Page[OwedDelivery]:
+    """Deliveries, newest first."""
+    return await fetch_page(
+        connection,
+        select(deliveries).where(*_chosen(chosen)),
+        deliveries.c.created_at,
+        deliveries.c.id,
+        lambda row: _delivery(row, seal),
+        size=size,
+        position=position,
+    )
+
+
+async def owe_again(connection: AsyncConnection, chosen: DeliveryFilter, now: datetime) -> int:
+    """Owe the chosen ones once more, under the ids they have; how many those were."""
+    done = await connection.execute(
+        update(deliveries)
+        .where(*_chosen(chosen))
+        .values(state=DeliveryState.PENDING.value, next_at=now)
+    )
+    return done.rowcount
+
+
+async def owe_one_again(connection: AsyncConnection, delivery_id: str, now: datetime) -> bool:
+    """The same for one, whatever became of it; False if there is none."""
+    done = await connection.execute(
+        update(deliveries)
+        .where(deliveries.c.id == delivery_id)
+        .values(state=DeliveryState.PENDING.value, next_at=now)
+    )
+    return done.rowcount == 1
+
+
+async def counts(connection: AsyncConnection) -> Mapping[DeliveryState, int]:
+    """How many stand where."""
+    found = await connection.execute(
+        select(deliveries.c.state, func.count()).group_by(deliveries.c.state)
+    )
+    return {DeliveryState(state): int(count) for state, count in found}
+
+
+def _chosen(chosen: DeliveryFilter) -> list[Any]:
+    wanted = {
+        deliveries.c.account_id: chosen.account_id,
+        deliveries.c.state: chosen.state and chosen.state.value,
+        deliveries.c.event: chosen.event,
+        deliveries.c.recording_id: chosen.recording_id,
+        deliveries.c.call_id: chosen.call_id,
+    }
+    return [column == value for column, value in wanted.items() if value is not None]
 
 
 async def of_recording(

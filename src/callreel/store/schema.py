@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    text,
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -54,6 +55,7 @@ accounts = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("name", Text, nullable=False, server_default=""),
     Column("token_rotated_at", UtcTime, nullable=True),
+    Column("retention_days", Integer, nullable=True),  # null: the server's; 0: for ever
 )
 
 api_keys = Table(
@@ -169,9 +171,19 @@ recordings = Table(
     Column("error_code", Integer),
     Column("media_key", Text),
     Column("sha256", String(64)),
+    Column("retention_days", Integer),  # by a policy; null: the account's
+    Column("gap_count", Integer),
     Index("recordings_newest", "account_id", "created_at", "id"),
     Index("recordings_of_call", "call_id", "created_at"),
     Index("recordings_status", "status"),
+    Index(
+        "recordings_with_gaps",
+        "account_id",
+        "created_at",
+        "id",
+        sqlite_where=text("gap_count > 0"),
+        postgresql_where=text("gap_count > 0"),
+    ),
 )
 
 removals = Table(
