@@ -159,3 +159,12 @@ def test_what_may_be_changed() -> None:
         with pytest.raises(ApiError) as caught:
             call_change(Params([(name, value)]))
         assert caught.value.code is Code(code)
+
+
+@pytest.mark.parametrize("name", ["To", "From", "CallerId", "Twiml", "SendDigits"])
+@pytest.mark.parametrize("value", [1, True, 0.5, ["a"]])
+def test_what_is_text_is_text_in_json(name: str, value: object) -> None:
+    given = {**dict(NEEDED), name: value}
+    with pytest.raises(ApiError) as caught:
+        call_request(Params(given.items()))
+    assert caught.value.code is Code.WRONG_FORMAT

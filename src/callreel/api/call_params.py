@@ -98,7 +98,7 @@ def call_change(params: Params) -> CallChange:
 
 def callee(params: Params) -> str:
     """Whom to call: a number without separators, a URI or a name. Raises :class:`ApiError`."""
-    to = params.get("To")
+    to = params.text("To")
     if to is None:
         raise ApiError(Code.NO_CALLEE, "To is missing: whom to call, a number or a sip: URI")
     to = to.strip()
@@ -114,7 +114,7 @@ def callee(params: Params) -> str:
 
 def _caller(params: Params, name: str) -> str | None:
     """A number, a URI or a name; None where it is absent."""
-    given = params.get(name)
+    given = params.text(name)
     if given is None:
         return None
     given = given.strip()
@@ -153,7 +153,7 @@ def _document(params: Params) -> str | None:
     """``Twiml`` as Twilio calls it, ``Laml`` as SignalWire does."""
     found = None
     for name in ("Laml", "Twiml"):
-        given = params.get(name)
+        given = params.text(name)
         if given is not None and len(given) > MAX_DOCUMENT_CHARS:
             raise ApiError(
                 Code.INVALID_ARGUMENT,
@@ -205,7 +205,7 @@ def _seconds(
 
 
 def _digits(params: Params) -> str:
-    given = params.get("SendDigits")
+    given = params.text("SendDigits")
     if given is None:
         return ""
     if len(given) > MAX_DIGITS or not _DIGITS.fullmatch(given):
@@ -217,7 +217,7 @@ def _digits(params: Params) -> str:
 
 
 def _credential(params: Params, name: str) -> str:
-    given = params.get(name) or ""
+    given = params.text(name) or ""
     if len(given) > MAX_CREDENTIAL_CHARS or any(ord(char) < 32 for char in given):
         raise ApiError(
             Code.INVALID_ARGUMENT, f"{name} must be at most {MAX_CREDENTIAL_CHARS} characters"

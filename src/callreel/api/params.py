@@ -46,6 +46,12 @@ class Params:
         values = self.all(name)
         return values[-1] if values else None
 
+    def text(self, name: str) -> str | None:
+        """As :meth:`get`, where JSON has to have a text: numbers and booleans are 90000 too."""
+        if any(not isinstance(value, str | None) for value in self._values.get(name, [])):
+            raise ApiError(Code.WRONG_FORMAT, f"{name} must be text")
+        return self.get(name)
+
     def given(self, name: str) -> bool:
         """Whether the name is there at all, with an empty value too."""
         return name in self._values
