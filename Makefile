@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.callreel-ready
 ARGS ?=
 
-.PHONY: help demo test serve lint bench chaos clean
+.PHONY: help demo test serve console lint bench chaos clean
 
 help: ## Show this help
 	@echo "make demo    set up, then record a real call end to end (under a minute)"
 	@echo "make test    set up, then run the test suite"
 	@echo "make serve   set up, then run the server (ARGS=\"--http 0.0.0.0:8080\" adds options)"
+	@echo "make console fetch htmx and wavesurfer.js for the console's pages, where Node is there"
 	@echo "make lint    ruff, mypy --strict and the import rules"
 	@echo "make bench   measure capture, rendering, 200 calls at once, 100 bridged ones, 100 messages"
 	@echo "make chaos   kill a server's processes 1,000 times and compare every recording"
@@ -21,16 +22,19 @@ $(STAMP): requirements.lock pyproject.toml scripts/bootstrap.sh scripts/venv.sh
 	@PYTHON="$(PYTHON)" sh scripts/bootstrap.sh "$(VENV)"
 	@touch $@
 
-demo: $(STAMP) ## The first minute
+demo: $(STAMP) console ## The first minute
 	@$(BIN)/callreel demo $(ARGS)
 
-test: $(STAMP) ## The whole suite
+test: $(STAMP) console ## The whole suite
 	@PYTHON="$(PYTHON)" sh scripts/sdks.sh "$(VENV)/sdks"
 	@echo "==> running the tests"
 	@$(BIN)/python -m pytest $(ARGS)
 
-serve: $(STAMP) ## The server, on its defaults
+serve: $(STAMP) console ## The server, on its defaults
 	@$(BIN)/callreel serve $(ARGS)
+
+console: ## What the console's pages load, into the package
+	@sh scripts/console.sh
 
 lint: $(STAMP) ## What a change must pass besides the tests
 	@echo "==> ruff"

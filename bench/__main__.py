@@ -15,6 +15,7 @@ BENCHES = {
     "sweep": "capture: CPU a packet, against reading packets to throw them away",
     "render": "rendering: how many times faster than the audio lasts",
     "api": "the API: starting and listing recordings, against an endpoint that does nothing",
+    "console": "the console: its pages with 100,000 recordings, and an hour's waveform",
     "signalling": "SIP: sessions set up and ended a second, and CPU for each",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 
+import pytest
 from bench.rtp_load import LoadProcess
 
 from callreel.wire.rtp import RtpPacket
@@ -106,3 +107,28 @@ def test_a_stream_can_begin_later() -> None:
     assert later[-1]
     assert (sent.before_ns[1][later] >= begun_ns).all()
     assert (sent.after_ns[1][later] >= sent.before_ns[1][later]).all()
+
+
+def test_a_stream_plays_its_own_tone_and_no_more_than_it_is_to() -> None:
+    load = LoadProcess(2, tones_hz=[300, 330], frames=5)
+    receivers = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in load.streams]
+    try:
+        for stream, receiver in zip(load.streams, receivers, strict=True):
+            receiver.bind(("127.0.0.1", 0))
+            receiver.setblocking(False)
+            stream.remote = receiver.getsockname()
+        load.start(time.monotonic())
+        time.sleep(0.4)
+        sent = load.finish()
+        assert [int((row > 0).sum()) for row in sent.before_ns] == [5, 5]
+        payloads = []
+        for receiver in receivers:
+            packets = [RtpPacket.parse(receiver.recvfrom(2048)[0]) for _ in range(5)]
+            payloads.append(b"".join(packet.payload for packet in packets))
+            with pytest.raises(BlockingIOError):
+                receiver.recvfrom(2048)
+        assert payloads[0] != payloads[1]
+    finally:
+        load.kill()
+        for receiver in receivers:
+            receiver.close()

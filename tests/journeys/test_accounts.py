@@ -20,6 +20,7 @@ from callreel.phone.recording_client import Party, RecordingClient
 from callreel.phone.sources import parse_source
 from callreel.server.system import RandomIds, SystemClock
 from tests.cli.commands import callreel
+from tests.console.visitor import Visitor
 from tests.journeys.api import Api, Json
 
 FIRST = "AC" + "cd" * 16
@@ -188,13 +189,15 @@ async def test_a_key_opens_api_media_and_console_until_it_is_deleted(
         media = f"/api/laml/2010-04-01/Accounts/{FIRST}/Recordings/{recording['sid']}"
         assert program.get(f"{media}.wav").content[:4] == b"RIFF"
         assert program.get(f"{media}/Integrity").json()["clean"]
-        assert recording["sid"] in program.get("/console/").text
+        console.sign_in(made["sid"], made["secret"])
+        assert recording["sid"] in console.get("/recordings").text
         assert callreel("keys", "delete", made["sid"], data=server.data).status == 0
         assert not program.may_enter(FIRST)
         assert program.get(f"{media}.wav").status_code == 401
-        assert program.get("/console/").status_code == 401
+        assert not console.is_in
 
-    await asyncio.to_thread(follow)
+    with Visitor(server) as console:
+        await asyncio.to_thread(follow)
 
 
 def test_a_rotated_token_is_dead_at_once(server: OwnServer) -> None:
@@ -204,7 +207,6 @@ def test_a_rotated_token_is_dead_at_once(server: OwnServer) -> None:
     assert program.may_enter(sid)
     changed = callreel("accounts", "rotate-token", sid, "--json", data=server.data).said
     assert not program.may_enter(sid)
-    assert program.get("/console/").status_code == 401
     assert Program(server, sid, changed["auth_token"]).may_enter(sid)
     assert callreel("accounts", "delete", sid, "--yes", data=server.data).status == 0
     assert not Program(server, sid, changed["auth_token"]).may_enter(sid)
@@ -232,7 +234,8 @@ def test_guessing_is_slowed_down_and_nobody_else_is(server: OwnServer) -> None:
         "more_info": f"{server.http_url}/errors/20429",
         "status": 429,
     }
-    console = guesser.get("/console/")
+    with Visitor(server, address=there.address) as visitor:
+        console = visitor.sign_in(sid, "guess")
     assert console.status_code == 429
     assert "Retry-After" in console.headers
     # A program that was there before works on, the right token at a new place of the same address

@@ -16,6 +16,7 @@ from callreel.api.ranges import Unsatisfiable, names, requested_range
 from callreel.api.recordings import Sid
 from callreel.api.resources import recording_object
 from callreel.api.views import AccountSid, Authenticated, id_of, view_of
+from callreel.calls.model import Recording
 from callreel.calls.spelling import Kind
 from callreel.service.media import MediaFormat, MediaService
 from callreel.service.recordings import RecordingService
@@ -54,7 +55,32 @@ async def fetch_recording(request: Request, account_sid: AccountSid, sid: Sid) -
     download = params.flag("Download")
     found = await recordings.get(account, id_of(request, stem))
     media: MediaService = request.app.state.media
-    file = await media.open(found, format_ or MediaFormat.WAV, mixed=channels is _Channels.ONE)
+    name = view_of(request, account).sid(Kind.RECORDING, found.id) if download else None
+    return await audio_answer(
+        request,
+        media,
+        found,
+        format_ or MediaFormat.WAV,
+        mixed=channels is _Channels.ONE,
+        saved_as=name,
+    )
+
+
+async def audio_answer(
+    request: Request,
+    media: MediaService,
+    recording: Recording,
+    format_: MediaFormat,
+    *,
+    mixed: bool = False,
+    saved_as: str | None = None,
+) -> Response:
+    """A recording's audio, or the part of it that is asked for.
+
+    ``saved_as`` is a file name without extension; None where it is to be played. Raises
+    :class:`ApiError`.
+    """
+    file = await media.open(recording, format_, mixed=mixed)
     if file is None:
         raise not_found(request)
     headers = {
@@ -65,9 +91,8 @@ async def fetch_recording(request: Request, account_sid: AccountSid, sid: Sid) -
         "Vary": "Accept, Authorization",
         "X-Content-Type-Options": "nosniff",
     }
-    if download:
-        name = view_of(request, account).sid(Kind.RECORDING, found.id)
-        headers["Content-Disposition"] = f'attachment; filename="{name}.{file.format.value}"'
+    if saved_as is not None:
+        headers["Content-Disposition"] = f'attachment; filename="{saved_as}.{file.format.value}"'
     media_type = _TYPES[file.format]
     if names(request.headers.get("if-none-match"), file.etag):
         return Response(status_code=304, headers=headers)

@@ -119,6 +119,40 @@ class CaptureState:
     """Whether it is paused."""
 
 
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """A stream of a live call as it is now."""
+
+    number: int
+    """Stable within the call; from 1001 on what is relayed to it."""
+    track: Track
+    """The track it is mixed into."""
+    codec: str
+    """What is spoken, or else what was agreed first: ``PCMU`` …; or empty."""
+    participant: str = ""
+    """AoR of the party heard in it, or empty."""
+    secure: bool = False
+    """Whether it is SRTP: its level is not known then."""
+    sending: bool = True
+    """False while the peer has it on hold."""
+    kept: bool = False
+    """Whether a recording keeps it. Of one that nobody keeps nothing is known."""
+    packets: int = 0
+    """Received since somebody began to look."""
+    lost: int = 0
+    """Missing since somebody began to look."""
+    level_dbfs: float | None = None
+    """RMS since the last look; None where nothing came or it cannot be told."""
+
+
+class MediaWatch(Protocol):
+    """The media workers, seen by whoever looks on."""
+
+    async def observe(self, call_id: str) -> Sequence[StreamState]:
+        """The streams of a call, its own and what is relayed to it. Raises ``MachineError``."""
+        ...
+
+
 class MediaPlane(Protocol):
     """The media workers, seen from the use cases and from signalling.
 

@@ -327,6 +327,8 @@ class Recording:
     """Where the finished WAV lies in the media store, without extension."""
     sha256: str | None = None
     """Of the finished WAV, lower-case hex."""
+    gap_count: int | None = None
+    """Gaps in it, over all its streams; None before it is finished, and where nobody counted."""
 
     @property
     def duration_s(self) -> int:

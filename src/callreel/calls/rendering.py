@@ -26,6 +26,8 @@ class Rendered:
     """Of the WAV, lower-case hex."""
     absent_code: int | None
     """16101 no media or too short, 16102 silent; None when there is audio (contract §7)."""
+    gap_count: int = 0
+    """Gaps, over all streams."""
 
 
 class Renderer(Protocol):
@@ -41,6 +43,10 @@ class Renderer(Protocol):
 
     async def mp3(self, wav: Path, mp3: Path) -> None:
         """Encode a WAV."""
+        ...
+
+    async def peaks(self, wav: Path, peaks: Path) -> None:
+        """Draw the waveform of a WAV: see ``render.peaks``."""
         ...
 
     async def journals(self) -> Sequence[str]:

@@ -23,6 +23,7 @@ from callreel.calls.media import (
     MediaAddress,
     NoAnswer,
     Stream,
+    StreamState,
 )
 from callreel.calls.model import PauseBehavior, Track
 from callreel.calls.voice import Sound
@@ -40,6 +41,7 @@ from callreel.capture.protocol import (
     ns_of,
     ports_from_json,
     request_to_json,
+    seen_from_json,
     state_from_json,
     stopped_from_json,
 )
@@ -47,6 +49,7 @@ from callreel.wire.sdes import Key
 
 DEADLINE_S = 5.0
 """How long a worker may be away, or take, before what was asked of it fails."""
+_SOON_S = 1.0
 _FIRST_RETRY_S = 0.02
 _LONGEST_RETRY_S = 0.5
 _READ_BYTES = 256 * 1024
@@ -389,6 +392,11 @@ class WorkerPool:
         self._recordings.pop(recording_id, None)
         return stopped
 
+    async def observe(self, call_id: str) -> Sequence[StreamState]:
+        """The streams of a call as they are now."""
+        index = self._worker_of(call_id)
+        return seen_from_json(await self._links[index].ask(Request(Op.OBSERVE, call_id=call_id)))
+
     async def captures(self) -> Sequence[CaptureState]:
         """What the workers are keeping now."""
         return [capture for state in await self.states() for capture in state.captures]
@@ -397,6 +405,20 @@ class WorkerPool:
         """What each worker is doing, in their order."""
         answers = await asyncio.gather(*(link.ask(Request(Op.LIST)) for link in self._links))
         return [state_from_json(answer) for answer in answers]
+
+    async def states_or_none(self) -> Sequence[WorkerState | None]:
+        """The same, soon: None for a worker that does not answer now."""
+
+        async def ask(link: _Link) -> WorkerState | None:
+            if not link.ready.is_set():
+                return None
+            try:
+                async with asyncio.timeout(_SOON_S):
+                    return state_from_json(await link.ask(Request(Op.LIST)))
+            except (TimeoutError, MachineError):
+                return None
+
+        return await asyncio.gather(*map(ask, self._links))
 
     def _sealed(self, streams: Sequence[Stream]) -> tuple[Stream, ...]:
         """The streams, with their keys as journals hold them: no worker can make or open those."""

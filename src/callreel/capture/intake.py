@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from callreel.capture.anchor import Anchor
 from callreel.capture.relay import Relay
 from callreel.capture.streams import Attendant, LiveStream, keepers_of, keepers_of_ours
-from callreel.capture.sweep import Sweeper
+from callreel.capture.sweep import Batch, Sweeper
 from callreel.capture.tap import Tap
 from callreel.journal.format import Event, Kind
 
@@ -93,6 +93,8 @@ class Intake:
         if latched is not None and kind is Kind.RTP:
             live.ssrc = latched.ssrc
             self._latched(live)
+        if live.watch is not None and kind is Kind.RTP:
+            self._show(live, batches)
         for keeping in live.keepers:
             for batch in batches:
                 keeping.recording.keep(kind, keeping.number, tap, batch)
@@ -104,6 +106,8 @@ class Intake:
         if self._relay.latched:
             self.report_latched()
         found = self._relay.take(tap)
+        if live.watch is not None and kind is Kind.RTP and found is not None:
+            self._show(live, [found[0]])
         for keeping in live.keepers:
             recording = keeping.recording
             if found is not None:
@@ -117,6 +121,14 @@ class Intake:
             # in it from before the recording.
             if recording.fresh and tap.drained_ns > recording.after_ns + _UNDER_WAY_NS:
                 recording.fresh.discard(tap)
+
+    def _show(self, live: LiveStream, batches: list[Batch]) -> None:
+        """Note what came for whoever looks on, if they still do."""
+        assert live.watch is not None
+        if self.anchor.now().mono_ns > live.watch.until_ns:
+            live.watch = None
+        else:
+            live.watch.note(batches)
 
     def _collect_ours(self, live: LiveStream, attendant: Attendant) -> None:
         batch = attendant.take()

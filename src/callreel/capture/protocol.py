@@ -12,14 +12,14 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from callreel.base.errors import CallreelError, CapacityError, MachineError, PeerError, UsageError
-from callreel.calls.media import CaptureState, CaptureStopped, Codec, Srtp, Stream
+from callreel.calls.media import CaptureState, CaptureStopped, Codec, Srtp, Stream, StreamState
 from callreel.calls.model import PauseBehavior, Track
 from callreel.calls.voice import (
     DigitHeard,
@@ -64,12 +64,13 @@ class Op(Enum):
     PAUSE = "pause"
     RESUME = "resume"
     STOP = "stop"
+    OBSERVE = "observe"
     LIST = "list"
     PING = "ping"
 
 
 _ABOUT_A_CALL = (
-    *(Op.OPEN, Op.UPDATE, Op.CLOSE, Op.BRIDGE, Op.UNBRIDGE, Op.START),
+    *(Op.OPEN, Op.UPDATE, Op.CLOSE, Op.BRIDGE, Op.UNBRIDGE, Op.START, Op.OBSERVE),
     *(Op.ATTEND, Op.PLAY, Op.STOP_PLAYING, Op.LISTEN),
 )
 
@@ -81,7 +82,7 @@ class Request:
     op: Op
     """What is asked."""
     call_id: str = ""
-    """open, update, close, bridge, unbridge, start, attend, play, stop-playing, listen."""
+    """open, update, close, bridge, unbridge, start, observe, attend, play, stop-playing, listen."""
     other_call_id: str = ""
     """bridge."""
     recording_id: str = ""
@@ -504,6 +505,19 @@ def datetime_of(wall_ns: int) -> datetime:
 def ns_of(moment: datetime) -> int:
     """Nanoseconds of wall time."""
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def seen_to_json(states: Sequence[StreamState]) -> dict[str, Any]:
+    """The answer to ``observe``."""
+    return {"streams": [{**asdict(one), "track": one.track.value} for one in states]}
+
+
+def seen_from_json(value: Mapping[str, Any]) -> tuple[StreamState, ...]:
+    """Reads what ``seen_to_json`` made. Raises ``ValueError`` or ``TypeError``."""
+    return tuple(
+        StreamState(**{**one, "track": Track(one["track"])})
+        for one in _list(value, "streams", 2 * MAX_STREAMS)
+    )
 
 
 def state_to_json(state: WorkerState) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from callreel.base.errors import CapacityError, MachineError, UsageError
-from callreel.calls.media import CaptureState, CaptureStopped, Stream
+from callreel.calls.media import CaptureState, CaptureStopped, Stream, StreamState
 from callreel.calls.model import PauseBehavior, Track
 from callreel.calls.voice import Sound
 from callreel.capture.anchor import Anchor, Instant
@@ -47,6 +47,7 @@ from callreel.capture.streams import LiveCall, LiveStream, keepers_of, keepers_o
 from callreel.capture.successor import call_to_blob, in_order, read_blob, restore_addresses
 from callreel.capture.sweep import Sweeper
 from callreel.capture.tap import Tap
+from callreel.capture.watch import observe
 
 _RARELY = 5
 """RTCP sockets and drop counters are looked at with every so many sweeps of a call."""
@@ -318,6 +319,10 @@ class Recorder:
 
     def _call_of(self, recording_id: str) -> LiveCall:
         return self._calls[self._recordings.get(recording_id).call_id]
+
+    def observe(self, call_id: str) -> Sequence[StreamState]:
+        """What the streams of a call are like now."""
+        return observe(self._call(call_id), time.monotonic_ns())
 
     def state(self, pid: int) -> WorkerState:
         """What is open, bridged and live."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from callreel.capture.sockets import Address
 from callreel.capture.sweep import Batch
 from callreel.capture.tap import Tap
 from callreel.journal import format as journal
+
+if TYPE_CHECKING:
+    from callreel.capture.watch import Watch
 
 FIRST_HEARD = 1001
 """From here on journals number the streams that are sent to a call. Odd ones only: of a stream
@@ -113,6 +116,8 @@ class LiveStream:
     """Whether it was reported that nothing comes from a peer that should send."""
     protection: Protection = field(default_factory=Protection)
     """The contexts of its SRTP."""
+    watch: Watch | None = None
+    """What is noted for whoever looks on; None while nobody does."""
 
     def __post_init__(self) -> None:
         self.protection.rekey(self.stream.srtp)

@@ -40,6 +40,7 @@ from callreel.capture.protocol import (
     instant_to_json,
     ports_to_json,
     request_from_json,
+    seen_to_json,
     state_to_json,
     stopped_to_json,
 )
@@ -345,6 +346,8 @@ class Worker:
                 return instant_to_json(datetime_of(instant.wall_ns))
             case Op.STOP:
                 return stopped_to_json(recorder.stop(request.recording_id, request.until_ns))
+            case Op.OBSERVE:
+                return seen_to_json(recorder.observe(request.call_id))
             case Op.LIST:
                 return state_to_json(recorder.state(os.getpid()))
             case Op.PING:

@@ -2,56 +2,94 @@
 
 from __future__ import annotations
 
-import math
-
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
-from callreel.calls.model import Account
-from callreel.console.pages import overview
-from callreel.service.accounts import AccountService, basic_credentials
-from callreel.service.calls import CallService
-from callreel.service.errors import TooManyFailures
-from callreel.service.recordings import RecordingService
-from callreel.store.calls import CallFilter
-from callreel.store.recordings import RecordingFilter
-
-SHOWN = 50
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; media-src 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+from callreel.console.entrance import Entrance
+from callreel.console.health import HealthPages
+from callreel.console.live import LivePages
+from callreel.console.recording import RecordingPages
+from callreel.console.recordings import RecordingsPages
+from callreel.console.rendering import STATIC, Pages
+from callreel.console.services import ConsoleServices
+from callreel.console.start import StartPages
+from callreel.console.visit import Guard
+from callreel.console.webhooks import WebhookPages
 
 
-def create_console(
-    accounts: AccountService, calls: CallService, recordings: RecordingService
-) -> Starlette:
-    """The console over these use cases; signed in with an account's SID and token, or a key."""
+class _Static(StaticFiles):
+    """Files that are named with a stamp of what they hold, and so may be kept for long."""
 
-    async def page(request: Request) -> Response:
-        try:
-            account = await _signed_in(request, accounts)
-        except TooManyFailures as error:
-            wait = {"Retry-After": str(math.ceil(error.retry_after_s))}
-            return PlainTextResponse("Too many failed sign-ins. Wait.", 429, _HEADERS | wait)
-        if account is None:
-            challenge = {"WWW-Authenticate": 'Basic realm="callreel", charset="UTF-8"'}
-            return HTMLResponse("Sign in with AccountSid and token.", 401, _HEADERS | challenge)
-        newest_calls = await calls.page(account, CallFilter(), size=SHOWN, position=None)
-        newest = await recordings.page(account, RecordingFilter(), size=SHOWN, position=None)
-        return HTMLResponse(overview(account, newest_calls.items, newest.items), 200, _HEADERS)
-
-    return Starlette(routes=[Route("/", page)])
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        answer = await super().get_response(path, scope)
+        answer.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        answer.headers["X-Content-Type-Options"] = "nosniff"
+        return answer
 
 
-async def _signed_in(request: Request, accounts: AccountService) -> Account | None:
-    credentials = basic_credentials(request.headers.get("authorization"))
-    if credentials is None:
-        return None
-    source = request.client.host if request.client else ""
-    return await accounts.authenticate(*credentials, None, source=source)
+class Console:
+    """The pages over the use cases; ``app`` serves them."""
+
+    def __init__(self, services: ConsoleServices) -> None:
+        pages = Pages(services.now)
+        guard = Guard(services.sign_in, pages)
+        entrance = Entrance(services.sign_in, pages)
+        start = StartPages(services)
+        self._live = live = LivePages(services)
+        listed = RecordingsPages(services)
+        one = RecordingPages(services)
+        webhooks = WebhookPages(services)
+        health = HealthPages(services)
+
+        def get(path: str, endpoint: object) -> Route:
+            return Route(path, endpoint, methods=["GET"])  # type: ignore[arg-type]
+
+        def post(path: str, endpoint: object) -> Route:
+            return Route(path, endpoint, methods=["POST"])  # type: ignore[arg-type]
+
+        async def unknown(request: Request, error: Exception) -> Response:
+            answer = PlainTextResponse("There is no such page.", 404)
+            return pages.dressed(answer, "")
+
+        of_call, of_recording = "/live/{call}", "/recordings/{recording}"
+        self.app = Starlette(
+            routes=[
+                get("/", guard(start.root)),
+                get("/sign-in", entrance.show),
+                post("/sign-in", entrance.enter),
+                post("/sign-out", guard(entrance.leave)),
+                get("/display", guard(entrance.display)),
+                post("/display", guard(entrance.set_display)),
+                get("/start", guard(start.show)),
+                get("/start/test-call", guard(start.progress, idle=True)),
+                post("/start/test-call", guard(start.test_call)),
+                get("/live", guard(live.show)),
+                get("/live/events", guard(live.events, idle=True)),
+                post(of_call + "/record", guard(live.record)),
+                post(of_call + "/pause", guard(live.pause)),
+                post(of_call + "/resume", guard(live.resume)),
+                post(of_call + "/stop", guard(live.stop)),
+                post(of_call + "/hang-up", guard(live.hang_up)),
+                get("/recordings", guard(listed.show)),
+                post("/recordings", guard(listed.bulk)),
+                get(of_recording, guard(one.show)),
+                get(of_recording + "/peaks", guard(one.peaks)),
+                get(of_recording + "/report", guard(one.report)),
+                get(of_recording + "/audio.{format}", guard(one.audio)),
+                get("/webhooks", guard(webhooks.show)),
+                post("/webhooks", guard(webhooks.replay_failed)),
+                get("/webhooks/{delivery}", guard(webhooks.one)),
+                post("/webhooks/{delivery}", guard(webhooks.replay)),
+                get("/health", guard(health.show)),
+                Mount("/static", _Static(directory=STATIC)),
+            ],
+            exception_handlers={404: unknown},
+        )
+
+    def close(self) -> None:
+        """End what is being pushed to pages: the server stops."""
+        self._live.close()

@@ -9,10 +9,11 @@ from typing import Any
 
 import httpx
 
-from callreel.demo.hearing import DemoFailed, Say, voice_of
+from callreel.demo.hearing import DemoFailed, Say
 from callreel.demo.own_server import OwnServer
 from callreel.phone.call import Talk
 from callreel.phone.softphone import Phone
+from callreel.phone.voices import voice_of
 from callreel.server.system import RandomIds, SystemClock
 from callreel.wire.sip.flow import Transport
 

@@ -11,13 +11,14 @@ from xml.sax.saxutils import quoteattr
 
 import httpx
 
-from callreel.demo.hearing import LIKE_A_VOICE, SPEECH, DemoFailed, Say, voice_of
+from callreel.demo.hearing import LIKE_A_VOICE, DemoFailed, Say
 from callreel.demo.own_server import OwnServer
 from callreel.demo.receiver import Answer, Webhook, WebhookReceiver
 from callreel.demo.voices import find_voice, read_channels
 from callreel.phone.call import Talk
 from callreel.phone.softphone import Phone
 from callreel.phone.sources import read_audio
+from callreel.phone.voices import SPEECH, voice_of
 from callreel.server.system import RandomIds, SystemClock
 
 GREETING = "Hello. This is callreel. Please say what you think of it."

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from callreel.base.errors import CallreelError
 from callreel.demo.voices import draw, find_voice, read_channels
-from callreel.phone.sources import RATE_HZ, AudioSource, read_audio
+from callreel.phone.sources import read_audio
+from callreel.phone.voices import NAMES, SPEECH
 
-SPEECH = Path(__file__).with_name("speech")
 LIKE_A_VOICE = 0.9
 UNLIKE_A_VOICE = 0.3
 
@@ -20,15 +18,6 @@ Say = Callable[[str], None]
 
 class DemoFailed(CallreelError):
     """A step did not happen as it must."""
-
-
-NAMES = ("caller", "callee")
-
-
-def voice_of(name: str, *, from_s: float = 0.0) -> AudioSource:
-    """What one of the two says, again and again, from a place in it on."""
-    said = read_audio(SPEECH / f"{name}.flac")
-    return AudioSource(np.roll(said, -round(from_s * RATE_HZ)), repeats=True)
 
 
 def check_and_draw(path: Path, expected_s: float, say: Say) -> None:

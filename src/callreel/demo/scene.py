@@ -17,10 +17,11 @@ import httpx
 
 from callreel.base.errors import UsageError
 from callreel.demo import bridged, created
-from callreel.demo.hearing import NAMES, DemoFailed, Say, check_and_draw, voice_of
+from callreel.demo.hearing import DemoFailed, Say, check_and_draw
 from callreel.demo.own_server import OwnServer
 from callreel.demo.receiver import WebhookReceiver
 from callreel.phone.recording_client import Party, RecordingClient
+from callreel.phone.voices import NAMES, voice_of
 from callreel.server.system import RandomIds, SystemClock
 
 CALLER = Party("sip:+15550100@pbx.example.com", "Caller")

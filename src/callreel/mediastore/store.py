@@ -89,6 +89,11 @@ class MediaStore:
             ) from None
         return cls(store, root=folder)
 
+    @property
+    def place(self) -> str:
+        """What kind of place it is, for people."""
+        return "object storage" if self._root is None else "a local folder"
+
     def local_path(self, key: str) -> Path | None:
         """Where a file lies on this machine, or None where the store is elsewhere."""
         return None if self._root is None else self._root / checked_key(key)

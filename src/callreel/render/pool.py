@@ -26,6 +26,7 @@ from callreel.journal.keys import JournalSeal
 from callreel.render.job import RenderResult, RenderSpec, render_recording
 from callreel.render.mixdown import mix_down
 from callreel.render.mp3 import encode_mp3
+from callreel.render.peaks import draw_peaks
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,6 +65,10 @@ class RenderPool:
     async def mp3(self, wav: Path, mp3: Path) -> None:
         """See :func:`callreel.render.mp3.encode_mp3`. Raises ``MachineError``."""
         await self._run(encode_mp3, wav, mp3)
+
+    async def peaks(self, wav: Path, peaks: Path) -> None:
+        """See :func:`callreel.render.peaks.draw_peaks`. Raises ``MachineError``."""
+        await self._run(draw_peaks, wav, peaks)
 
     async def close(self) -> None:
         """Wait for the jobs that run, drop those that wait, and end the processes."""
@@ -194,6 +199,7 @@ class JournalRenderer:
             size_bytes=result.size_bytes,
             sha256=result.sha256,
             absent_code=result.absent_code,
+            gap_count=result.report["gap_count"],
         )
 
     async def mixdown(self, wav: Path, mono: Path) -> None:
@@ -203,6 +209,10 @@ class JournalRenderer:
     async def mp3(self, wav: Path, mp3: Path) -> None:
         """Encode a WAV."""
         await self._pool.mp3(wav, mp3)
+
+    async def peaks(self, wav: Path, peaks: Path) -> None:
+        """Draw the waveform of a WAV."""
+        await self._pool.peaks(wav, peaks)
 
     async def journals(self) -> Sequence[str]:
         """Recordings that there is a journal of, by id."""

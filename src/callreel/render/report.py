@@ -13,6 +13,7 @@ from typing import Any
 from callreel import __version__
 from callreel.calls.model import RecordingTrack, Trim
 from callreel.render.axis import Cover
+from callreel.render.markers import FileTime, losses, markers
 from callreel.render.survey import JournalSurvey, StreamSurvey
 from callreel.render.timeline import Placer
 
@@ -59,6 +60,11 @@ def build(
     """The report as a JSON object."""
     streams = [found.streams[number] for number in sorted(found.streams)]
     problems = _problems(track, found, made, streams)
+    told = [_stream(stream, made) for stream in streams]
+    cut_ms = made.ms(made.trimmed_start)
+    whole_ms = made.ms(made.trimmed_start + made.frames + made.trimmed_end)
+    time = FileTime(found, rate_hz=made.rate_hz, cut=made.trimmed_start, frames=made.frames)
+    gaps, unlisted = losses(found, time, told, cut_ms=cut_ms, whole_ms=whole_ms)
     return {
         "version": REPORT_VERSION,
         "callreel": __version__,
@@ -100,7 +106,9 @@ def build(
             "unreadable_blocks": found.unreadable,
             "packets_outside": found.outside,
         },
-        "streams": [_stream(stream, made) for stream in streams],
+        "gap_count": len(gaps) + unlisted,
+        "markers": [] if made.absent_code is not None else markers(found, time, gaps),
+        "streams": told,
     }
 
 

@@ -68,12 +68,30 @@ class StreamSurvey:
     """Sources that were latched: ``at_ns``, ``host``, ``port``, ``ssrc``."""
     last_event: int = -1
     """Timestamp of the last telephone event."""
+    keys: list[int] = field(default_factory=list)
+    """When the first so many of those arrived, since the recording began."""
+    spoken: list[tuple[int, str]] = field(default_factory=list)
+    """The codecs that it used one after the other, and since when; the first so many."""
+    holds: list[tuple[int, int | None]] = field(default_factory=list)
+    """From when to when its peer had it on hold; None where that did not end."""
+
+    def hold(self, at_ns: int, *, sending: bool) -> None:
+        """Its peer sends from now on, or does not."""
+        held = bool(self.holds) and self.holds[-1][1] is None
+        if held and sending:
+            self.holds[-1] = (self.holds[-1][0], at_ns)
+        elif not held and not sending and len(self.holds) < _MAX_LISTED:
+            self.holds.append((at_ns, None))
 
     def take(self, packets: Packets) -> None:
         """Count in the next packets."""
         self.timeline.feed(packets.batch)
         self.codecs += packets.codecs
         self.unknown += packets.unknown
+        for at_ns, codec in packets.spoken:
+            if not self.spoken or self.spoken[-1][1] != codec:
+                self.spoken.append((at_ns, codec))
+        del self.spoken[_MAX_LISTED:]
         self.audio += int((packets.batch.ticks > 0).sum())
         self.malformed += packets.malformed
         self.rtcp += packets.rtcp
@@ -82,7 +100,10 @@ class StreamSurvey:
         if len(packets.events):
             # All packets of an event carry the timestamp of its beginning (RFC 4733 §2.2.2).
             stamps = np.concatenate(([self.last_event], packets.events.astype(np.int64)))
-            self.dtmf_events += int((np.diff(stamps) != 0).sum())
+            pressed = np.diff(stamps) != 0
+            self.dtmf_events += int(pressed.sum())
+            self.keys += packets.event_arrival_ns[pressed].tolist()
+            del self.keys[_MAX_LISTED:]
             self.last_event = int(stamps[-1])
 
 
@@ -237,11 +258,18 @@ def _open(found: JournalSurvey, opened: Opened) -> None:
     call = header.get("call")
     if isinstance(call, str):
         found.call = call
+    streams = header.get("streams")
+    for value in streams if isinstance(streams, list) else ():
+        if isinstance(value, dict) and value.get("sending") is False:
+            number = value.get("number")
+            if isinstance(number, int) and value.get("track") in ("inbound", "outbound"):
+                stream = _stream(found, number, Track(value["track"]))
+                stream.hold(opened.at_ns, sending=False)
 
 
 def _count(found: JournalSurvey, happened: Happened) -> None:
     value = happened.value
-    number = value.get("stream")
+    number = value.get("number" if value.get("event") == Event.STREAM else "stream")
     stream = found.streams.get(number) if isinstance(number, int) else None
     if stream is None:
         if not isinstance(number, int):
@@ -256,6 +284,8 @@ def _count(found: JournalSurvey, happened: Happened) -> None:
             stream.unwritten += _number(value.get("unwritten"))
         case Event.NO_MEDIA:
             stream.no_media = True
+        case Event.STREAM if isinstance(value.get("sending"), bool):
+            stream.hold(happened.at_ns, sending=value["sending"])
         case Event.LATCH:
             if len(stream.sources) < _MAX_LISTED:
                 stream.sources.append(

@@ -32,6 +32,7 @@ _STEP_BYTES = 4 << 20
 _OLDEST_STAMP_NS = 600_000_000_000
 _OLDEST_START_NS = 86_400_000_000_000
 _MAX_STREAMS = 256
+_MAX_CHANGES = 200
 
 _STATIC = {0: "PCMU", 8: "PCMA", 13: COMFORT_NOISE}
 """Payload types that mean the same everywhere (RFC 3551 §6)."""
@@ -59,6 +60,10 @@ class Packets:
     """How many were of payload types that cannot be decoded, by type."""
     events: NDArray[np.uint32]
     """Timestamps of the telephone events (RFC 4733), one for each packet."""
+    event_arrival_ns: NDArray[np.int64]
+    """When each of those packets arrived."""
+    spoken: tuple[tuple[int, str], ...]
+    """The codec of the first packet of audio, and each that another follows, with its arrival."""
     malformed: int
     """Packets that were no RTP."""
     rtcp: int
@@ -269,6 +274,8 @@ class _Stream:
             codecs=Counter({self.names.get(t, str(t)): int(counts[t]) for t in used}),
             unknown=Counter({t: int(counts[t]) for t in used if self.sorts[t] == _Sort.UNKNOWN}),
             events=table.timestamp[rows[sorts == _Sort.EVENT]],
+            event_arrival_ns=arrival_ns[rows[sorts == _Sort.EVENT]],
+            spoken=self._spoken(arrival_ns[rows], types, sorts),
             malformed=int((~table.ok & ~table.rtcp).sum()),
             rtcp=int(table.rtcp.sum()),
             unauthentic=unauthentic,
@@ -277,6 +284,16 @@ class _Stream:
             _audio=rows,
             _decoders=dict(self.decoders),
         )
+
+    def _spoken(
+        self, arrival_ns: NDArray[np.int64], types: Octets, sorts: Octets
+    ) -> tuple[tuple[int, str], ...]:
+        heard = sorts == _Sort.AUDIO
+        types, arrival_ns = types[heard], arrival_ns[heard]
+        if not len(types):
+            return ()
+        starts = np.concatenate(([0], np.flatnonzero(np.diff(types)) + 1))[:_MAX_CHANGES]
+        return tuple((int(arrival_ns[at]), self.names[int(types[at])]) for at in starts.tolist())
 
 
 class Walk:

@@ -30,6 +30,11 @@ def reachable(host: str) -> str:
     return found
 
 
+def loopback(host: str) -> str:
+    """Where this machine reaches itself, listening on ``host``."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
+
+
 def url_host(host: str) -> str:
     """A host as it stands in a URL: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host

@@ -25,7 +25,7 @@ from callreel.base.errors import CallreelError, MachineError, UsageError
 from callreel.base.log_lines import formatter
 from callreel.capture.client import WorkerPool
 from callreel.capture.protocol import WorkerEvent, WorkerEventKind, media_heard
-from callreel.console.app import create_console
+from callreel.console.services import Addresses, ConsoleServices
 from callreel.delivery.address import AddressPolicy
 from callreel.delivery.documents import ProgramDocuments
 from callreel.delivery.exchange import Exchange
@@ -34,19 +34,22 @@ from callreel.delivery.worker import DeliveryLoop
 from callreel.journal.keys import JournalSeal
 from callreel.mediastore import MediaStore
 from callreel.render.pool import JournalRenderer, RenderPool
-from callreel.server.addresses import Bound, bind_tcp, reachable, url_host
+from callreel.server.addresses import Bound, bind_tcp, loopback, reachable, url_host
 from callreel.server.admin import AdminServices, admin_socket, create_admin, listen_admin
 from callreel.server.banner import banner, clear_text_warning
 from callreel.server.bounds import Bounds
+from callreel.server.console import audio_of, mount_console
 from callreel.server.datadir import DataDir
 from callreel.server.disk import DiskWatch
 from callreel.server.health import Down, Health
 from callreel.server.http import serving
+from callreel.server.machine import ServerMachine
 from callreel.server.metrics import CONTENT_TYPE, exposition
 from callreel.server.outbox import StoreOutbox
 from callreel.server.peering import takes_calls_of
 from callreel.server.rereading import Rereading
 from callreel.server.settings import Settings, load_settings
+from callreel.server.sip_listening import listen_sip, listen_sips
 from callreel.server.speech import prompts_of, signing_keys
 from callreel.server.status import Status
 from callreel.server.supervisor import (
@@ -59,21 +62,25 @@ from callreel.server.supervisor import (
 from callreel.server.syncer import Syncer
 from callreel.server.system import RandomIds, SystemClock
 from callreel.server.telephony import Telephony
-from callreel.server.tls import Tls, sip_tls_of, tls_of
+from callreel.server.tls import sip_tls_of, tls_of
+from callreel.server.trial_calls import LoopbackTrialCalls
 from callreel.server.voice import Voice
 from callreel.service.account_removal import AccountRemoval
 from callreel.service.accounts import AccountService, Bootstrap
+from callreel.service.bundle import BundleService
 from callreel.service.calls import CallService
 from callreel.service.context import Context
 from callreel.service.deletion import DeletionService
 from callreel.service.deliveries import DeliveryService
 from callreel.service.finishing import FinishingService
+from callreel.service.live import LiveService
 from callreel.service.media import MediaService
 from callreel.service.recordings import RecordingService
 from callreel.service.recovery import recover
 from callreel.service.registrations import RegistrationService
 from callreel.service.retention import RetentionService
 from callreel.service.room import Room, Step
+from callreel.service.sign_in import SignInService
 from callreel.service.throttle import FailureThrottle
 from callreel.service.verification import Finding, Verification
 from callreel.signalling.front_door import FrontDoor
@@ -265,11 +272,11 @@ class Control:
             taken_up = await signalling.restore()
             await recover(context, calls, recordings, finishing, taken_up=taken_up)
             await voice.service.restore(taken_up)
-            sip_host, sip_port = await _listen_sip(agent, bound.sip(settings.sip_address))
+            sip_host, sip_port = await listen_sip(agent, bound.sip(settings.sip_address))
             sips_uri, sips_port = None, 0
             if settings.sips_address is not None:
                 sip_tls = sip_tls_of(settings, data.tls, clock)
-                sips_host, sips_port = await _listen_sips(
+                sips_host, sips_port = await listen_sips(
                     agent, bound.sips(settings.sips_address), sip_tls
                 )
                 await stack.enter_async_context(_running(sip_tls.watch(), "SIP certificate"))
@@ -324,8 +331,49 @@ class Control:
                 media_auth=settings.media_auth,
             )
             doors = await stack.enter_async_context(AsyncExitStack())
-            app.mount("/console", create_console(accounts, calls, recordings))
             trusted = settings.trusted_proxies
+            sip_uri = f"sip:{url_host(settings.public_address or reachable(sip_host))}:{sip_port}"
+            warning = clear_text_warning(http_host, https_url)
+            live, owed = LiveService(context, workers), DeliveryService(context)
+            trial_calls = LoopbackTrialCalls(
+                first=account,
+                sip_address=(loopback(sip_host), sip_port),
+                recordings=recordings,
+                live=live,
+                clock=clock,
+                ids=ids,
+            )
+            trial_calls.accepts = settings.accept_loopback
+            stack.push_async_callback(trial_calls.close)
+            machine = ServerMachine(
+                workers=workers,
+                health=health.check,
+                rendering=lambda: finishing.waiting,
+                max_calls=lambda: self._settings.max_calls,
+                ports=settings.port_range,
+                folders=data.folders(settings.database_url, settings.media_url),
+                database=database.engine_name,
+                media_store=media_store.place,
+                started_at=clock.now(),
+                warnings=[warning] if warning else [],
+            )
+            idle_s = 60.0 * settings.console_idle_minutes
+            services = ConsoleServices(
+                sign_in=SignInService(context, accounts, idle_s=idle_s),
+                calls=calls,
+                recordings=recordings,
+                live=live,
+                media=media,
+                audio=audio_of(media),
+                deletion=deletion,
+                bundle=BundleService(recordings, calls, media),
+                deliveries=owed,
+                machine=machine,
+                trial_calls=trial_calls,
+                addresses=Addresses(context.public_url, sip_uri, sips_uri),
+                now=clock.now,
+            )
+            console = await mount_console(app, services)
             await doors.enter_async_context(
                 serving(
                     bounds.over(app, settings.max_requests),
@@ -334,6 +382,7 @@ class Control:
                     trusted_proxies=trusted,
                 )
             )
+            doors.callback(console.close)
             if tls is not None:
                 await stack.enter_async_context(_running(tls.watch(), "certificate"))
             admin = admin_socket(self._runtime)
@@ -345,7 +394,7 @@ class Control:
                 AdminServices(
                     accounts,
                     removal,
-                    DeliveryService(context),
+                    owed,
                     retention,
                     verification,
                     calls,
@@ -376,6 +425,7 @@ class Control:
                 disk.warning_mb, disk.reserve_mb = fresh.disk_warning_mb, fresh.disk_reserve_mb
                 exchange.policy = AddressPolicy(deny_private=not fresh.webhook_private_addresses)
                 logging.getLogger().setLevel(fresh.log_level.upper())
+                trial_calls.accepts = fresh.accept_loopback
                 self._settings = fresh
 
             self._rereading = Rereading(settings, self._load, take)
@@ -383,7 +433,6 @@ class Control:
             if self._reread_asked:  # while it came up
                 self._rereading.ask()
 
-            sip_uri = f"sip:{url_host(settings.public_address or reachable(sip_host))}:{sip_port}"
             bound.note(
                 http_port=http_port, https_port=https_port, sip_port=sip_port, sips_port=sips_port
             )
@@ -399,7 +448,7 @@ class Control:
                 }
             )
             stack.callback(data.remove_state)
-            if warning := clear_text_warning(http_host, https_url):
+            if warning:
                 log.warning("%s", warning)
             sys.stdout.write(
                 banner(
@@ -549,36 +598,6 @@ async def _finishing_state(finishing: FinishingService) -> str | None:
 async def _sip_up(agent: UserAgent) -> None:
     if not agent.is_listening:
         raise MachineError("SIP is not listening")
-
-
-async def _listen_sips(agent: UserAgent, address: tuple[str, int], tls: Tls) -> tuple[str, int]:
-    """SIP over TLS. Raises ``UsageError`` where the address cannot be had."""
-    try:
-        return await agent.listen_tls(*address, context=tls.context)
-    except MachineError as error:
-        raise UsageError(f"{error}; choose another address with sips") from None
-
-
-async def _listen_sip(agent: UserAgent, address: tuple[str, int]) -> tuple[str, int]:
-    """UDP and TCP on the same port; where any will do, one that is free for both.
-
-    ``::`` is every address of either family. Raises ``UsageError`` where the address cannot be had.
-    """
-    host, port = address
-    for _ in range(20):
-        try:
-            local = await agent.listen_tcp(host, port)
-            bound = await agent.listen_udp(host, local[1])
-        except MachineError as error:
-            if port:
-                raise UsageError(f"{error}; choose another address with --sip") from None
-            continue
-        if host == "::":
-            with contextlib.suppress(MachineError):  # a machine without IPv4
-                await agent.listen_tcp("0.0.0.0", bound[1])
-                await agent.listen_udp("0.0.0.0", bound[1])
-        return bound
-    raise UsageError("no port is free for SIP over both UDP and TCP")
 
 
 @asynccontextmanager

@@ -47,6 +47,17 @@ class DataDir:
         """Finished audio, unless a media store is configured."""
         return self.root / "media"
 
+    def folders(self, database_url: str | None, media_url: str | None) -> list[tuple[str, Path]]:
+        """Folders of this machine with data of ours, and what that is, for people."""
+        found = [("journals", self.journals)]
+        if database_url is None:
+            found.insert(0, ("database", self.root))
+        if media_url is None:
+            found.append(("finished audio", self.media))
+        elif "://" not in media_url:
+            found.append(("finished audio", Path(media_url)))
+        return found
+
     @property
     def tls(self) -> Path:
         """The self-signed certificate and its key, where TLS is on and none is configured."""

@@ -99,6 +99,8 @@ class Settings(BaseSettings):
     """Whether fetching audio needs credentials. The vendors' default is ``public``."""
     auth_failures_burst: int = Field(default=20, ge=0, le=1_000_000)
     """How many wrong credentials an address may send at once; then one every 3 s. 0: no limit."""
+    console_idle_minutes: int = Field(default=30, ge=1, le=1440)
+    """After how long without doing anything somebody is signed out of the console."""
     trusted_proxies: list[str] = ["127.0.0.1", "::1"]
     """Reverse proxies, addresses or networks, whose ``X-Forwarded-For`` and ``-Proto`` count."""
     workers: int = Field(default=0, ge=0, le=256)

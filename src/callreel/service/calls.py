@@ -346,6 +346,12 @@ class CallService:
         async with self._context.database.read() as connection:
             return await calls.page(connection, account.id, chosen, size=size, position=position)
 
+    async def some(self, account: Account, call_ids: Sequence[str]) -> Mapping[str, Call]:
+        """Those of these calls that are of this account and known still, by id."""
+        async with self._context.database.read() as connection:
+            found = await calls.some(connection, account.id, call_ids)
+        return {call.id: call for call in found}
+
     async def live(self) -> Sequence[Call]:
         """Every account's calls that have not ended."""
         async with self._context.database.read() as connection:

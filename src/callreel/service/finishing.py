@@ -157,6 +157,7 @@ class FinishingService:
             error_code=rendered.absent_code,
             media_key=key,
             sha256=rendered.sha256,
+            gap_count=rendered.gap_count,
         )
         await self._commit(finished)
         log.info(

@@ -23,6 +23,7 @@ class MediaFormat(Enum):
 
 
 _MIXED = ".mono"
+_PEAKS = ".peaks"
 _DERIVED = (*(f"{_MIXED}.{one.value}" for one in MediaFormat), f".{MediaFormat.MP3.value}")
 """Ends of the keys of what is made from the WAV when it is first asked for."""
 
@@ -90,6 +91,23 @@ class MediaService:
             return None
         return b"".join([chunk async for chunk in self._store.read(key, 0, found.size_bytes)])
 
+    async def peaks(self, recording: Recording) -> bytes | None:
+        """The waveform as JSON (see ``render.peaks``), or None unless it is completed.
+
+        Drawn when it is first asked for. Raises ``MachineError``.
+        """
+        media_key = recording.media_key
+        if recording.status is not RecordingStatus.COMPLETED or media_key is None:
+            return None
+        key = media_key + _PEAKS
+        found = await self._store.head(key)
+        if found is None:
+            await self._make_once(media_key, _PEAKS)
+            found = await self._store.head(key)
+        if found is None:
+            return None
+        return b"".join([chunk async for chunk in self._store.read(key, 0, found.size_bytes)])
+
     async def remove(self, media_key: str) -> None:
         """Delete all that is kept under a key; gone on return. Raises ``MachineError``."""
         # The WAV first: from then on nothing is made of it any more. What is being made is waited
@@ -97,7 +115,7 @@ class MediaService:
         await self._store.delete(f"{media_key}.wav")
         being_made = [task for key, task in self._making.items() if key.startswith(media_key)]
         await asyncio.gather(*being_made, return_exceptions=True)
-        for end in (*_DERIVED, ".json"):
+        for end in (*_DERIVED, _PEAKS, ".json"):
             await self._store.delete(media_key + end)
 
     async def _make_once(self, media_key: str, variant: str) -> None:
@@ -116,6 +134,10 @@ class MediaService:
             return  # deleted meanwhile
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             source, made = await self._local(wav, Path(folder, "in.wav")), Path(folder, "out")
+            if variant == _PEAKS:
+                await self._renderer.peaks(source, made)
+                await self._store.put_file(media_key + variant, made)
+                return
             if variant.startswith(_MIXED):
                 mixed = Path(folder, "mixed")
                 await self._renderer.mixdown(source, mixed)

@@ -131,10 +131,23 @@ async def page(
     )
 
 
-async def live(connection: AsyncConnection) -> Sequence[Call]:
-    """Every account's calls that have not ended."""
+async def live(connection: AsyncConnection, account_id: str | None = None) -> Sequence[Call]:
+    """The calls that have not ended: of this account if one is given, else of all."""
     statuses = [status.value for status, then in CALL_TRANSITIONS.items() if then]
-    found = await connection.execute(select(calls).where(calls.c.status.in_(statuses)))
+    query = select(calls).where(calls.c.status.in_(statuses))
+    if account_id is not None:
+        # Live ones are few, whatever the account has besides: they are to be found by status.
+        query = query.where(func.coalesce(calls.c.account_id, "") == account_id)
+    return [_call(row) for row in await connection.execute(query)]
+
+
+async def some(
+    connection: AsyncConnection, account_id: str, call_ids: Sequence[str]
+) -> Sequence[Call]:
+    """Those of these calls that are of this account and known still, in no order."""
+    found = await connection.execute(
+        select(calls).where(calls.c.id.in_(call_ids), calls.c.account_id == account_id)
+    )
     return [_call(row) for row in found]
 
 

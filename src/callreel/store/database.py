@@ -83,6 +83,11 @@ class Database:
 
         return engine
 
+    @property
+    def engine_name(self) -> str:
+        """For people."""
+        return "SQLite" if self._is_sqlite else "PostgreSQL"
+
     def migrate(self) -> None:
         """Bring the schema to this version. Blocking; raises ``MachineError``."""
         config = Config()

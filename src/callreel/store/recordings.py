@@ -8,12 +8,15 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Row,
+    Select,
     and_,
     bindparam,
     delete as delete_from,
     func,
     insert,
+    literal_column,
     or_,
     select,
     update,
@@ -24,6 +27,7 @@ from callreel.calls.model import (
     Callback,
     CallbackEvent,
     CallbackMethod,
+    CallDirection,
     PauseBehavior,
     Recording,
     RecordingChannels,
@@ -36,7 +40,7 @@ from callreel.calls.model import (
 from callreel.calls.states import RECORDING_TRANSITIONS
 from callreel.store.calls import WrongState
 from callreel.store.pages import Page, Position, fetch_page
-from callreel.store.schema import recordings
+from callreel.store.schema import calls, recordings
 from callreel.store.seal import Seal
 
 _FINISHED = (RecordingStatus.COMPLETED.value, RecordingStatus.ABSENT.value)
@@ -53,6 +57,20 @@ class RecordingFilter:
     """Created at or after this instant."""
     created_before: datetime | None = None
     """Created before this instant."""
+    statuses: tuple[RecordingStatus, ...] = ()
+    """Only those that stand at one of these; all where there is none."""
+    source: RecordingSource | None = None
+    """Only what was started so."""
+    shortest_ms: int | None = None
+    """Only finished ones that are at least so long."""
+    longest_ms: int | None = None
+    """Only finished ones that are at most so long."""
+    has_gaps: bool | None = None
+    """Only finished ones with gaps, or without any."""
+    direction: CallDirection | None = None
+    """Only of calls of this direction that are known still."""
+    party: str = ""
+    """Only of calls known still in whose numbers, URIs or names this occurs, in any case."""
 
 
 _NEWEST = (recordings.c.created_at.desc(), recordings.c.id.desc())
@@ -104,6 +122,16 @@ async def remove(connection: AsyncConnection, recording_id: str) -> None:
 async def of_call(connection: AsyncConnection, seal: Seal, call_id: str) -> Sequence[Recording]:
     """A call's recordings, newest first."""
     found = await connection.execute(_OF_CALL, {"wanted": call_id})
+    return [_recording(row, seal) for row in found]
+
+
+async def of_calls(
+    connection: AsyncConnection, seal: Seal, call_ids: Sequence[str]
+) -> Sequence[Recording]:
+    """The recordings of these calls, newest first."""
+    found = await connection.execute(
+        select(recordings).where(recordings.c.call_id.in_(call_ids)).order_by(*_NEWEST)
+    )
     return [_recording(row, seal) for row in found]
 
 
@@ -216,22 +244,59 @@ async def page(
     position: Position | None = None,
 ) -> Page[Recording]:
     """An account's recordings, newest first."""
-    query = select(recordings).where(recordings.c.account_id == account_id)
-    if chosen.call_id is not None:
-        query = query.where(recordings.c.call_id == chosen.call_id)
-    if chosen.created_from is not None:
-        query = query.where(recordings.c.created_at >= chosen.created_from)
-    if chosen.created_before is not None:
-        query = query.where(recordings.c.created_at < chosen.created_before)
     return await fetch_page(
         connection,
-        query,
+        _chosen(account_id, chosen),
         recordings.c.created_at,
         recordings.c.id,
         lambda row: _recording(row, seal),
         size=size,
         position=position,
     )
+
+
+def _chosen(account_id: str, chosen: RecordingFilter) -> Select[Any]:
+    columns = recordings.c
+    query = select(recordings).where(columns.account_id == account_id)
+    if chosen.call_id is not None:
+        query = query.where(columns.call_id == chosen.call_id)
+    if chosen.created_from is not None:
+        query = query.where(columns.created_at >= chosen.created_from)
+    if chosen.created_before is not None:
+        query = query.where(columns.created_at < chosen.created_before)
+    if chosen.statuses:
+        query = query.where(columns.status.in_([one.value for one in chosen.statuses]))
+    if chosen.source is not None:
+        query = query.where(columns.source == chosen.source.value)
+    if chosen.shortest_ms is not None:
+        query = query.where(columns.duration_ms >= chosen.shortest_ms)
+    if chosen.longest_ms is not None:
+        query = query.where(columns.duration_ms <= chosen.longest_ms)
+    if chosen.has_gaps is not None:
+        # Zero is written out, so that SQLite knows that its index of those with gaps will do.
+        zero: ColumnElement[int] = literal_column("0")
+        some = columns.gap_count > zero
+        query = query.where(some if chosen.has_gaps else columns.gap_count == zero)
+    if chosen.direction is not None or chosen.party:
+        query = query.where(_of_a_call(account_id, chosen))
+    return query
+
+
+def _of_a_call(account_id: str, chosen: RecordingFilter) -> ColumnElement[bool]:
+    """Looked up for each recording from the newest on: a page is full long before all are seen."""
+    query = select(calls.c.id).where(
+        calls.c.id == recordings.c.call_id, calls.c.account_id == account_id
+    )
+    if chosen.direction is not None:
+        query = query.where(calls.c.direction == chosen.direction.value)
+    if chosen.party:
+        places = (calls.c.from_, calls.c.to, calls.c.caller_name, calls.c.participants)
+        query = query.where(or_(*(_occurs(chosen.party, place) for place in places)))
+    return query.exists()
+
+
+def _occurs(text: str, place: ColumnElement[Any]) -> ColumnElement[bool]:
+    return place.icontains(text, autoescape=True)
 
 
 def _values(recording: Recording, seal: Seal) -> dict[str, Any]:
@@ -259,6 +324,7 @@ def _values(recording: Recording, seal: Seal) -> dict[str, Any]:
         "media_key": recording.media_key,
         "sha256": recording.sha256,
         "retention_days": recording.request.retention_days,
+        "gap_count": recording.gap_count,
     }
 
 
@@ -293,4 +359,5 @@ def _recording(row: Row[Any], seal: Seal) -> Recording:
         error_code=row.error_code,
         media_key=row.media_key,
         sha256=row.sha256,
+        gap_count=row.gap_count,
     )

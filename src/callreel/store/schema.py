@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    text,
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -171,9 +172,18 @@ recordings = Table(
     Column("media_key", Text),
     Column("sha256", String(64)),
     Column("retention_days", Integer),  # by a policy; null: the account's
+    Column("gap_count", Integer),
     Index("recordings_newest", "account_id", "created_at", "id"),
     Index("recordings_of_call", "call_id", "created_at"),
     Index("recordings_status", "status"),
+    Index(
+        "recordings_with_gaps",
+        "account_id",
+        "created_at",
+        "id",
+        sqlite_where=text("gap_count > 0"),
+        postgresql_where=text("gap_count > 0"),
+    ),
 )
 
 removals = Table(

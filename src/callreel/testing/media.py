@@ -173,6 +173,10 @@ class ScriptedRenderer:
         await self.encode.wait()
         await asyncio.to_thread(mp3.write_bytes, b"ID3")
 
+    async def peaks(self, wav: Path, peaks: Path) -> None:
+        """A file that only says what it is."""
+        await asyncio.to_thread(peaks.write_bytes, b'{"version": 1}')
+
     async def journals(self) -> Sequence[str]:
         """What a test says there is."""
         return self.left
