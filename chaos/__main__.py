@@ -292,7 +292,11 @@ class Run:
             f"at most {verdict.away_s:.2f} s more: what was queued for a worker that was not back",
         )
         show("lost without an accident", f"{verdict.lost_frames[None]} packets")
-        show("moved at a restart", f"{verdict.shifts} times, by a millisecond at most")
+        show(
+            "moved at a restart",
+            f"{verdict.shifts} times, by a millisecond at most; {verdict.late} tracks not judged, "
+            "which the load sent late",
+        )
         show("unplayable", str(verdict.unplayable))
         show("stuck", str(verdict.stuck))
         restarts = [s for house in self._houses for s in house.starting_s[1:]]

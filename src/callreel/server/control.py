@@ -92,6 +92,8 @@ log = logging.getLogger(__name__)
 
 EX_CONFIG = 78
 SHUTDOWN = "the server is shutting down"
+_LOOK_AFTER_S = 10.0
+_LOOK_PAUSE_S = 0.1
 _ORPHANED_S = 5.0
 """For rendering and webhooks where the supervisor is gone: somebody waits to start it anew."""
 
@@ -567,9 +569,13 @@ async def _workers_up(workers: WorkerPool) -> None:
 
 
 async def _look_through(verification: Verification) -> None:
-    """Look for files without a row and rows without a file, once, and say what was found."""
+    """Look for files without a row and rows without a file, once, and say what was found.
+
+    Not before the first rush of a start is over, and at its leisure.
+    """
+    await asyncio.sleep(_LOOK_AFTER_S)
     try:
-        async for one in verification.run(hashes=False):
+        async for one in verification.run(hashes=False, pause_s=_LOOK_PAUSE_S):
             if isinstance(one, Finding):
                 level = logging.INFO if one.mended else logging.WARNING
                 mended = ": deleted" if one.mended else "; see callreel verify"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections import Counter
@@ -75,10 +76,13 @@ class Verification:
         self._renderer = renderer
         self._media_store = media_store
 
-    async def run(self, *, hashes: bool = True) -> AsyncIterator[Finding | Progress]:
+    async def run(
+        self, *, hashes: bool = True, pause_s: float = 0.0
+    ) -> AsyncIterator[Finding | Progress]:
         """What is found, and now and then how far it is; the last is a :class:`Progress`.
 
-        Without ``hashes`` no audio is read. Raises ``MachineError``.
+        Without ``hashes`` no audio is read. ``pause_s`` is for others to get on, after every few
+        hundred. Raises ``MachineError``.
         """
         progress = Progress()
         database = self._context.database
@@ -104,6 +108,7 @@ class Verification:
                 progress.recordings += 1
             last = some[-1].id
             yield progress
+            await asyncio.sleep(pause_s)
         async for finding in self._orphans(known, journals, files, owed):
             progress.findings[finding.trouble] += 1
             yield finding
