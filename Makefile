@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.callreel-ready
 ARGS ?=
 
-.PHONY: help demo test serve console lint bench clean
+.PHONY: help demo test serve console lint bench chaos clean
 
 help: ## Show this help
 	@echo "make demo    set up, then record a real call end to end (under a minute)"
@@ -15,6 +15,7 @@ help: ## Show this help
 	@echo "make console fetch htmx and wavesurfer.js for the console's pages, where Node is there"
 	@echo "make lint    ruff, mypy --strict and the import rules"
 	@echo "make bench   measure capture, rendering, 200 calls at once, 100 bridged ones, 100 messages"
+	@echo "make chaos   kill a server's processes 1,000 times and compare every recording"
 	@echo "make clean   remove the environment and what runs left behind"
 
 $(STAMP): requirements.lock pyproject.toml scripts/bootstrap.sh scripts/venv.sh
@@ -45,6 +46,9 @@ lint: $(STAMP) ## What a change must pass besides the tests
 
 bench: $(STAMP) ## Figures of this machine, each beside a floor or a peer
 	@$(BIN)/python -m bench $(ARGS)
+
+chaos: $(STAMP) ## Kill processes at random, compare every recording (ARGS="--short": a minute)
+	@$(BIN)/python -m chaos $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo-output

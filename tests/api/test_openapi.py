@@ -14,7 +14,16 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
-from callreel.api import calls, conferences, health, media, openapi, recordings, reference
+from callreel.api import (
+    calls,
+    conferences,
+    health,
+    media,
+    metrics,
+    openapi,
+    recordings,
+    reference,
+)
 from callreel.api.app import ApiServices, create_app
 from callreel.api.codes import ADVICE, Code
 from callreel.api.openapi import document, document_bytes
@@ -174,7 +183,7 @@ def served() -> set[tuple[str, str]]:
     found = {(method, route.path) for route in app.state.routes for method in route.methods}
     listed = {
         (method, route.path)
-        for room in (calls, conferences, health, media, openapi, recordings, reference)
+        for room in (calls, conferences, health, media, metrics, openapi, recordings, reference)
         for route in room.router.routes
         for method in route.methods
     }

@@ -11,13 +11,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from callreel.base.errors import CapacityError, MachineError, UsageError
-from callreel.calls.media import CaptureState, Codec, Stream
+from callreel.calls.media import CaptureState, Codec, NoAnswer, Stream
 from callreel.calls.model import PauseBehavior, Track
 from callreel.calls.voice import DigitHeard, FellSilent, Played, Prompt, Silence, VoiceMedia
 from callreel.capture import client as client_module
@@ -283,6 +284,52 @@ async def test_what_was_asked_meanwhile_is_asked_of_the_successor(workers: list[
         # There is no supervisor here that would have held its sockets.
         assert lost.call_id == CALL
         assert list(pool.calls) == ["d" * 32]
+
+
+async def test_a_stop_that_is_answered_late_keeps_nothing_of_what_came_since(
+    workers: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "DEADLINE_S", 0.3)
+    async with pool_of(workers[:1], []) as pool:
+        addresses = await pool.open(CALL, [stream()])
+        await pool.start(ONE, CALL, BOTH)
+        with NumberedSource() as source:
+            wanted = source.send(addresses[0].rtp_port, 5)
+            workers[0].process.send_signal(signal.SIGSTOP)
+            wanted += source.send(addresses[0].rtp_port, 5)
+            with pytest.raises(NoAnswer):
+                await pool.stop(ONE)
+            told = datetime.now(UTC)
+            source.send(addresses[0].rtp_port, 5)
+            # Longer than what a worker takes for an ordinary delay.
+            await asyncio.sleep(1.1)
+            asked = asyncio.create_task(pool.stop(ONE, until=told))
+            await asyncio.sleep(0.05)
+            workers[0].process.send_signal(signal.SIGCONT)
+            stopped = await asked
+    assert kept_numbers(workers[0].root, ONE) == wanted
+    assert told - timedelta(seconds=0.2) < stopped.stopped_at <= told
+    assert stopped.packets == len(wanted)
+
+
+async def test_a_call_whose_close_was_not_answered_is_closed_all_the_same(
+    workers: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "DEADLINE_S", 0.2)
+    async with pool_of(workers[:1], []) as pool:
+        await pool.open(CALL, [stream()])
+        workers[0].process.send_signal(signal.SIGSTOP)
+        with pytest.raises(NoAnswer):
+            await pool.close(CALL)
+        assert list(pool.calls) == []
+        workers[0].process.send_signal(signal.SIGCONT)
+        async with asyncio.timeout(10):
+            while (await pool.states())[0].calls:
+                await asyncio.sleep(0.01)
+        assert list(pool.calls) == []
+        # It is as any other afterwards.
+        await pool.open(CALL, [stream()])
+        assert list(pool.calls) == [CALL]
 
 
 async def test_sigterm_sweeps_once_more(workers: list[Process]) -> None:

@@ -17,6 +17,7 @@ from callreel.phone.recording_client import ClientCall, Party, RecordingClient
 from callreel.phone.sources import parse_source
 from callreel.server.system import RandomIds, SystemClock
 from callreel.testing.ears import read_wav, tone_spans
+from tests.cli.commands import callreel
 from tests.journeys.api import Api, Json
 
 SID = "AC" + "cd" * 16
@@ -203,6 +204,46 @@ async def test_a_killed_control_process_comes_back_and_goes_on_with_the_call(
         assert report["clean"], report["problems"]
         ended = await asyncio.to_thread(api.get, f"/Calls/{started['call_sid']}.json")
         assert ended["status"] == "completed"
+
+
+async def test_the_control_process_is_replaced_and_not_a_packet_is_missed(
+    phone: RecordingClient, tmp_path: Path
+) -> None:
+    """As an upgrade does: its successor is of whatever version is installed by then."""
+    with OwnServer(tmp_path, SID, "a-token-of-tests") as server:
+        call, api, started = await a_recorded_call(phone, server)
+        await asyncio.sleep(1.0)
+        (before,) = processes(server, "-m callreel.server ")
+        workers = processes(server, "callreel.capture.worker")
+        upgraded = await asyncio.to_thread(callreel, "upgrade", data=server.data)
+        assert upgraded.status == 0, upgraded.err
+        (after,) = processes(server, "-m callreel.server ")
+        assert after != before
+        assert processes(server, "callreel.capture.worker") == workers
+        (still,) = await asyncio.to_thread(api.wait_live)
+        assert still["sid"] == started["call_sid"]
+        await asyncio.sleep(0.5)
+        await phone.hang_up(call)
+        report = await ended_well(api, started["sid"], tmp_path, seconds=1.5)
+        assert report["clean"], report["problems"]
+        assert report["journal"]["segments"] == 1
+    assert "died" not in server.log
+
+
+async def test_without_its_supervisor_a_server_ends_in_order_and_makes_way(
+    phone: RecordingClient, tmp_path: Path
+) -> None:
+    with OwnServer(tmp_path, SID, "a-token-of-tests") as server:
+        call, _, started = await a_recorded_call(phone, server)
+        await asyncio.sleep(1.0)
+        assert server.process is not None
+        server.process.kill()
+        server.process.wait()
+        async with asyncio.timeout(10):
+            await call.ended.wait()  # a BYE came
+        server.start()  # which waits until what is left of the former one is gone
+        report = await ended_well(Api(server), started["sid"], tmp_path, seconds=0.95)
+        assert report["clean"], report["problems"]
 
 
 async def test_everything_killed_at_once_leaves_playable_recordings(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -43,6 +45,16 @@ class House(OwnServer):
             assert time.monotonic() < deadline, self.log
             time.sleep(0.02)
         return self.log[before:]
+
+    def crash(self) -> None:
+        """Have the control process killed, and wait until there is another."""
+        state = self.data / "server.json"
+        before = json.loads(state.read_text())["pid"]
+        os.kill(before, signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while json.loads(state.read_text())["pid"] == before:
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.05)
 
     def number(self, number: str) -> str:
         at = URI.parse(self.sip_uri)
@@ -143,13 +155,18 @@ async def test_what_needs_a_restart_is_named_and_left(server: House, phones: Pho
     await caller.hang_up(ours)
 
 
-async def test_who_may_not_call_any_more_can_still_hang_up(server: House, phones: Phones) -> None:
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_who_may_not_call_any_more_can_still_hang_up(
+    server: House, phones: Phones, crashes: bool
+) -> None:
     caller, one = await phones.make(), await phones.make(takes_calls=True)
     await asyncio.to_thread(server.write, route("1", one), READ)
     ours, theirs = await connected(caller, one, server.number("100"))
     shut = "accept_loopback = false\n" + route("1", one)
     await asyncio.to_thread(server.write, shut, READ)
     assert await refused(caller, server.number("100")) == 403
+    if crashes:
+        await asyncio.to_thread(server.crash)
     await caller.hang_up(ours)
     await ended(theirs, Ending.PEER)
     assert ours.status == 200

@@ -355,5 +355,7 @@ async def test_many_calls_are_taken_over(build: Build, folder: Path) -> None:
             for call_id, addresses in ports.items()
         }
         house.process.kill()
-        # The worker sees that its supervisor is gone, and goes.
-        until(lambda: is_gone(state.pid))
+        house.process.wait()
+        # The worker sees that its supervisor is gone, and goes on for whoever commands it.
+        assert len((await pool.states())[0].calls) == 300
+    until(lambda: is_gone(state.pid))

@@ -165,6 +165,8 @@ async def test_nothing_is_finished_before_the_worker_has_stopped(
     done = await house.recordings.get(house.account, recording.id)
     assert done.status is RecordingStatus.COMPLETED
     assert house.media.live == {}
+    # Nothing is kept of what came since we said that it had stopped.
+    assert house.media.stopped_until[-1] == stopped.end_time
 
 
 async def test_a_refused_start_is_undone_once_the_worker_answers(
@@ -333,6 +335,38 @@ async def test_a_start_that_was_not_noted_before_the_crash_is_noted_after_it(
     await later.recordings.stop(found)
     assert await later.finishing.drain(5)
     await later.finishing.close()
+
+
+@pytest.mark.parametrize("call_is_there", [True, False])
+async def test_what_a_worker_keeps_no_more_goes_on_or_ends(
+    house: House, call_is_there: bool
+) -> None:
+    call = await house.a_call()
+    recording, _ = await house.recordings.start(house.account, call.id, PLAIN)
+    house.media.live.clear()
+    house.media.fail = set() if call_is_there else {"start"}
+    await house.recordings.not_kept(recording.id)
+    found = await house.recordings.get(house.account, recording.id)
+    assert found.is_live is call_is_there
+    assert list(house.media.live) == ([recording.id] if call_is_there else [])
+    if call_is_there:
+        await house.recordings.stop(found)
+    assert await house.finishing.drain(5)
+    await house.recordings.not_kept(recording.id)  # it is over: nothing
+    await house.recordings.not_kept("0" * 32)
+    done = await house.recordings.get(house.account, recording.id)
+    assert done.status is RecordingStatus.COMPLETED
+
+
+async def test_a_paused_one_that_is_not_kept_any_more_ends(house: House) -> None:
+    """To begin it anew would keep a moment of what was not to be kept."""
+    call = await house.a_call()
+    recording, _ = await house.recordings.start(house.account, call.id, PLAIN)
+    await house.recordings.pause(recording, PauseBehavior.SILENCE)
+    house.media.live.clear()
+    await house.recordings.not_kept(recording.id)
+    assert house.media.live == {}
+    assert not (await house.recordings.get(house.account, recording.id)).is_live
 
 
 @pytest.mark.parametrize("step", ["pause", "resume"])

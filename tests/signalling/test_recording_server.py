@@ -94,6 +94,17 @@ async def test_an_end_that_cannot_be_noted_is_noted_later(
     assert "cannot be noted yet" in caplog.text
 
 
+async def test_the_session_of_a_peer_that_is_not_configured_any_more_goes_on() -> None:
+    """Its settings were taken away by SIGHUP, and then the process died."""
+    media = Media()
+    server = a_server(FailingCalls(failures=0), media)
+    server._peers.replace([])
+    assert await server.restore() == [SESSION.call_id]
+    session = server._by_call[SESSION.call_id]
+    assert (session.peer.name, session.peer.account_id) == (PEER.name, PEER.account_id)
+    assert session.peer.our_side == PEER.our_side
+
+
 class BusyPeers:
     """They are just about to change the session themselves."""
 

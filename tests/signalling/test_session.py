@@ -71,8 +71,12 @@ async def test_only_a_change_that_is_accepted_moves_the_target() -> None:
     assert session.dialog.remote_target == "sip:moved@192.0.2.1"
 
 
-def test_a_peer_that_is_configured_no_more_is_not_taken_up() -> None:
-    assert Session.from_json(SESSION.call_id, SESSION.to_json(), PeerDirectory([])) is None
+def test_a_peer_that_is_configured_no_more_is_known_by_what_was_written_down() -> None:
+    found = Session.from_json(SESSION.call_id, SESSION.to_json(), PeerDirectory([]))
+    assert found is not None
+    assert found.dialog.id == SESSION.dialog.id
+    assert (found.peer.name, found.peer.our_side) == (SESSION.peer.name, SESSION.peer.our_side)
+    assert found.peer.networks == ()
 
 
 def test_the_narrowest_network_is_the_peer() -> None:

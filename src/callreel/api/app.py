@@ -16,6 +16,7 @@ from callreel.api import (
     errors,
     health,
     media,
+    metrics,
     openapi,
     recordings,
     reference,
@@ -47,6 +48,8 @@ class ApiServices:
     """Recordings that are to go."""
     health: health.HealthCheck
     """The state of every part."""
+    metrics: metrics.Metrics | None = None
+    """The figures of the whole server, if it shows any."""
 
 
 class _OneSpelling:
@@ -89,11 +92,13 @@ def create_app(
     app.state.media = services.media
     app.state.deletion = services.deletion
     app.state.health = services.health
+    app.state.metrics = services.metrics
     app.state.public_url = public_url
     app.state.media_auth = media_auth
     errors.install(app)
     routers = [
-        room.router for room in (health, openapi, reference, calls, conferences, recordings, media)
+        room.router
+        for room in (health, metrics, openapi, reference, calls, conferences, recordings, media)
     ]
     for router in routers:
         app.include_router(router)

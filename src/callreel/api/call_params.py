@@ -47,7 +47,7 @@ def call_request(params: Params) -> CallRequest:
     """The call that is wanted. Raises :class:`ApiError` with the code of the first parameter that
     is missing or wrong, used or not.
     """
-    to = _callee(params)
+    to = callee(params)
     caller = _caller(params, "From")
     if caller is None:
         raise ApiError(Code.NO_CALLER, "From is missing: who calls, a number or a sip: URI")
@@ -96,7 +96,8 @@ def call_change(params: Params) -> CallChange:
     )
 
 
-def _callee(params: Params) -> str:
+def callee(params: Params) -> str:
+    """Whom to call: a number without separators, a URI or a name. Raises :class:`ApiError`."""
     to = params.get("To")
     if to is None:
         raise ApiError(Code.NO_CALLEE, "To is missing: whom to call, a number or a sip: URI")

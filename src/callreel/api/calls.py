@@ -82,12 +82,10 @@ async def update_call(
     params = await body_params(request)
     voice: VoiceService = request.app.state.voice
     call_id = id_of(request, call_sid)
-    if not params.given("Status"):
-        change = call_change(params)
-        if not change.is_empty:
-            return call_object(
-                view_of(request, account), await voice.change(account, call_id, change)
-            )
+    change = call_change(params)
+    if not params.given("Status") and not change.is_empty:
+        call = await voice.change(account, call_id, change)
+        return call_object(view_of(request, account), call)
     wanted = params.required_choice("Status", WantedOfCall)
     service: CallService = request.app.state.calls
     call = await service.end(account, call_id, cancel=wanted is WantedOfCall.CANCELED)

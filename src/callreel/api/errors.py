@@ -18,6 +18,7 @@ from callreel.calls.model import Account, Dialect
 from callreel.service.errors import (
     Answered,
     Ended,
+    NoRoom,
     NotCallable,
     NotFound,
     NotInProgress,
@@ -26,6 +27,7 @@ from callreel.service.errors import (
     Unavailable,
     Unfinished,
 )
+from callreel.store.database import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -103,9 +105,7 @@ def translate(request: Request, error: Exception) -> ApiError:
         )
     if isinstance(error, Unavailable | MachineError):
         log.error("%s %s: %s", request.method, request.url.path, error)
-        return ApiError(
-            Code.OUR_FAULT, "The server cannot do this now", headers={"Retry-After": "5"}
-        )
+        return ApiError(Code.OUR_FAULT, _cannot(error), headers={"Retry-After": "5"})
     if isinstance(error, HTTPException):
         if error.status_code == 405:
             allowed = {"Allow": ", ".join(_methods(request))}
@@ -119,6 +119,18 @@ def translate(request: Request, error: Exception) -> ApiError:
     return ApiError(
         Code.OUR_FAULT, "Something went wrong here; the server's log says what", status=500
     )
+
+
+def _cannot(error: Exception) -> str:
+    """What it is that cannot be done now; where and why is for the log alone."""
+    if isinstance(error, NoRoom):
+        return (
+            "The server's disk is nearly full: no new recording is begun, those that run go on. "
+            "Nothing was changed"
+        )
+    if isinstance(error, DatabaseUnavailable):
+        return "The server cannot reach its database now"
+    return "The server cannot do this now"
 
 
 def _methods(request: Request) -> list[str]:

@@ -164,10 +164,19 @@ def _media(content: tuple[tuple[str, Schema | None], ...], *, head: bool) -> tup
     )
 
 
+_KINDS = {
+    ".wav": "as WAV",
+    ".mp3": "as MP3",
+    ".flac": "as FLAC",
+    ".opus": "as Ogg Opus",
+    ".ogg": "as Ogg Opus, by its other ending",
+}
+
+
 def _audio(ending: str, content: tuple[tuple[str, Schema | None], ...]) -> tuple[Operation, ...]:
     """GET and HEAD of a recording's audio."""
-    kind = {".wav": "as WAV", ".mp3": "as MP3"}.get(ending, "without an extension")
-    name = {".wav": "_wav", ".mp3": "_mp3"}.get(ending, "")
+    kind = _KINDS.get(ending, "without an extension")
+    name = ending.replace(".", "_")
     extra = (
         ""
         if ending
@@ -377,6 +386,8 @@ OF_CALL = (
 
 _WAV = ("audio/x-wav", None)
 _MP3 = ("audio/mpeg", None)
+_FLAC = ("audio/flac", None)
+_OPUS = ("audio/ogg", None)
 
 RECORDINGS = (
     Operation(
@@ -404,6 +415,9 @@ RECORDINGS = (
     *_audio("", (_WAV, *_json("Recording"))),
     *_audio(".wav", (_WAV,)),
     *_audio(".mp3", (_MP3,)),
+    *_audio(".flac", (_FLAC,)),
+    *_audio(".opus", (_OPUS,)),
+    *_audio(".ogg", (_OPUS,)),
     *_deletions(),
     Operation(
         "GET",
@@ -483,6 +497,22 @@ SERVER = (
         (
             _ok("Every part is up.", "Health"),
             Answer(HTTPStatus.SERVICE_UNAVAILABLE, "Some part is not.", _json("Health")),
+        ),
+        guarded=False,
+    ),
+    Operation(
+        "GET",
+        "/metrics",
+        "metrics",
+        "Server",
+        "Read the server's figures",
+        "In Prometheus's text format, of all accounts together: for this machine, or for whoever "
+        "sends `metrics_token` as a bearer token.",
+        (
+            Answer(HTTPStatus.OK, "The figures.", (("text/plain", {"type": "string"}),)),
+            Answer(
+                HTTPStatus.FORBIDDEN, "They are for others.", (("text/plain", {"type": "string"}),)
+            ),
         ),
         guarded=False,
     ),

@@ -332,7 +332,7 @@ CREATE_CALL = (
         "Whom to call. Absent: 21201.",
         "a number, a `sip:` URI, the name of a phone that is registered here",
         Code.BAD_CALLEE,
-        "+15550199",
+        "sip:ann@192.0.2.10",
         required=True,
     ),
     _party(
@@ -383,14 +383,12 @@ CREATE_CALL = (
         MAX_CREDENTIAL_CHARS,
         "ann",
     ),
-    Parameter(
+    _bounded(
         "SipAuthPassword",
-        {},
         "The same; not without `SipAuthUsername`.",
         f"at most {MAX_CREDENTIAL_CHARS} characters",
-        None,
-        Code.INVALID_ARGUMENT,
-        example="secret",
+        MAX_CREDENTIAL_CHARS,
+        "secret",
     ),
     Parameter(
         "SendDigits",
@@ -408,7 +406,7 @@ CREATE_CALL = (
     ),
     Parameter(
         "Record",
-        {"anyOf": [_FLAG, EMPTY]},
+        {"anyOf": [_FLAG, {"type": "boolean"}, EMPTY]},
         "Whether it is recorded, from its answer on: never the ringing.",
         "`true`, `false`",
         "false",
@@ -425,8 +423,8 @@ CREATE_CALL = (
 CALL_STATUS = Parameter(
     "Status",
     enumeration(WantedOfCall),
-    "`completed` hangs up; `canceled` ends only a call that nobody has answered yet. Beside it, "
-    "nothing else is looked at. Without it, one of `Url`, `Twiml`, `Laml`, `StatusCallback` and "
+    "`completed` hangs up; `canceled` ends only a call that nobody has answered yet. Beside it "
+    "nothing else is done. Without it, one of `Url`, `Twiml`, `Laml`, `StatusCallback` and "
     "`TimeLimit` has to be there.",
     _values(WantedOfCall),
     None,
@@ -438,7 +436,6 @@ UPDATE_CALL = (
     *(
         replace(
             one,
-            schema={},
             default=None,
             refused=Code.BAD_CALLBACK_URL if one.name == "Url" else one.refused,
         )

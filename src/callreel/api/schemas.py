@@ -331,8 +331,9 @@ def _list(dialect: Dialect, key: str, item: str) -> Schema:
 def _health() -> Schema:
     return {
         "type": "object",
-        "description": "The state of every part: `ok`, or what is wrong with it.",
-        "properties": {"status": _one_of("ok", "unavailable")},
+        "description": "The state of every part: `ok`, `warning: …` where somebody should see to "
+        "it, or what is wrong with it.",
+        "properties": {"status": _one_of("ok", "degraded", "unavailable")},
         "required": ["status"],
         "additionalProperties": {"type": "string"},
     }

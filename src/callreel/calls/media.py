@@ -209,8 +209,8 @@ class MediaPlane(Protocol):
         """Keep again from now on; returns the instant."""
         ...
 
-    async def stop(self, recording_id: str) -> CaptureStopped:
-        """Drain what has arrived and close the journal."""
+    async def stop(self, recording_id: str, *, until: datetime | None = None) -> CaptureStopped:
+        """Drain what has arrived, up to ``until`` if that is past, and close the journal."""
         ...
 
     @property

@@ -174,6 +174,8 @@ class RecordingRequest:
     """Whether the ends are trimmed."""
     callback: Callback | None = None
     """Whom to tell."""
+    retention_days: int | None = None
+    """Deleted so many days after its end; 0: kept for ever; None: as its account's are."""
 
     @property
     def channel_count(self) -> int:
@@ -200,6 +202,9 @@ class Account:
     """Free text, for people."""
     token_rotated_at: datetime | None = None
     """When the token last was replaced, UTC; None while it is the first one."""
+    retention_days: int | None = None
+    """Its recordings are deleted so many days after their end; 0: kept for ever; None: as the
+    server's settings say."""
 
     @property
     def signs_with_token(self) -> bool:

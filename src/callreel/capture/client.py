@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import logging
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -37,6 +38,7 @@ from callreel.capture.protocol import (
     error_from_json,
     event_from_json,
     instant_from_json,
+    ns_of,
     ports_from_json,
     request_to_json,
     seen_from_json,
@@ -183,10 +185,13 @@ class WorkerPool:
         ]
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: set[asyncio.Task[None]] = set()
+        # Calls whose end was asked for: whatever a worker lists, they are not to be counted on.
+        self._going: set[str] = set()
         self._calls: dict[str, tuple[int, int]] = {}
         # Counted before they are open: calls that come together must not all go to one worker.
         self._opening: dict[str, tuple[int, int]] = {}
         self._recordings: dict[str, int] = {}
+        self._starting: set[str] = set()
         self._seen = [0] * len(paths)
         self._token = secrets.token_hex(8)
         self._numbers = itertools.count(1)
@@ -278,8 +283,15 @@ class WorkerPool:
     async def close(self, call_id: str) -> None:
         """Take a call's sockets away. Nothing if no worker has it."""
         if call_id in self._calls:
-            await self._links[self._calls[call_id][0]].ask(Request(Op.CLOSE, call_id=call_id))
-            self._calls.pop(call_id, None)
+            index, _ = self._calls.pop(call_id)
+            self._going.add(call_id)
+            try:
+                await self._links[index].ask(Request(Op.CLOSE, call_id=call_id))
+            except BaseException:
+                # It may not have come through: sockets that nobody knew of would stay for ever.
+                self._abandon(index, call_id)
+                raise
+            self._going.discard(call_id)
             self._plays.pop(call_id, None)
 
     async def bridge(self, call_id: str, other_call_id: str) -> None:
@@ -349,11 +361,14 @@ class WorkerPool:
             Op.START, call_id=call_id, recording_id=recording_id, tracks=tuple(tracks)
         )
         self._recordings[recording_id] = index
+        self._starting.add(recording_id)
         try:
             return CaptureStarted(instant_from_json(await self._links[index].ask(request)))
         except BaseException:
             self._recordings.pop(recording_id, None)
             raise
+        finally:
+            self._starting.discard(recording_id)
 
     async def pause(self, recording_id: str, behavior: PauseBehavior) -> datetime:
         """Keep nothing from now on; returns the instant."""
@@ -365,9 +380,14 @@ class WorkerPool:
         request = Request(Op.RESUME, recording_id=recording_id)
         return instant_from_json(await self._ask_keeper(recording_id, request))
 
-    async def stop(self, recording_id: str) -> CaptureStopped:
-        """Write what has arrived and close the journal."""
-        request = Request(Op.STOP, recording_id=recording_id)
+    async def stop(self, recording_id: str, *, until: datetime | None = None) -> CaptureStopped:
+        """Write what has arrived, up to ``until`` if that is past, and close the journal.
+
+        A worker that gets to it only after we have given up on it keeps nothing from later on.
+        """
+        given_up_ns = time.time_ns() + round(DEADLINE_S * 1e9)
+        until_ns = given_up_ns if until is None else ns_of(until)
+        request = Request(Op.STOP, recording_id=recording_id, until_ns=until_ns)
         stopped = stopped_from_json(await self._ask_keeper(recording_id, request))
         self._recordings.pop(recording_id, None)
         return stopped
@@ -457,12 +477,24 @@ class WorkerPool:
 
     def _abandon(self, index: int, call_id: str) -> None:
         async def close() -> None:
-            with contextlib.suppress(MachineError):
-                await self._links[index].ask(Request(Op.CLOSE, call_id=call_id))
+            while True:
+                try:
+                    await self._links[index].ask(Request(Op.CLOSE, call_id=call_id))
+                except NoAnswer:
+                    continue
+                except MachineError as error:
+                    _log.error("call %s cannot be closed: %s", call_id, error)
+                return
 
+        self._going.add(call_id)
         task = asyncio.create_task(close())
         self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._closing.discard(task)
+            self._going.discard(call_id)
+
+        task.add_done_callback(done)
 
     def _heed(self, event: WorkerEvent) -> None:
         if event.kind is WorkerEventKind.ENDED:
@@ -480,9 +512,12 @@ class WorkerPool:
         had = {call_id for call_id, (worker, _) in self._calls.items() if worker == index}
         has = {call.call_id: len(call.ports) for call in state.calls}
         for call_id, streams in has.items():
-            self._calls[call_id] = (index, streams)
-        for capture in state.captures:
-            self._recordings[capture.recording_id] = index
+            if call_id not in self._going:
+                self._calls[call_id] = (index, streams)
+        kept = {capture.recording_id for capture in state.captures}
+        gone = {one for one, worker in self._recordings.items() if worker == index} - kept
+        for recording_id in kept:
+            self._recordings[recording_id] = index
         if self._seen[index]:
             self._on_event(WorkerEvent(WorkerEventKind.WORKER_BACK, worker=index))
             for call_id in sorted(had - set(has)):
@@ -490,5 +525,12 @@ class WorkerPool:
                 self._plays.pop(call_id, None)
                 self._on_event(
                     WorkerEvent(WorkerEventKind.CALL_LOST, call_id=call_id, worker=index)
+                )
+            for recording_id in sorted(gone - self._starting):
+                self._recordings.pop(recording_id, None)
+                self._on_event(
+                    WorkerEvent(
+                        WorkerEventKind.RECORDING_LOST, recording_id=recording_id, worker=index
+                    )
                 )
         self._seen[index] = state.generation

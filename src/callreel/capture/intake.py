@@ -34,6 +34,8 @@ class Intake:
         self._sweeper = sweeper
         self._relay = relay
         self._on_latched = on_latched
+        self.kept = 0
+        """RTP packets handed to recordings, ever."""
 
     def assign(self, live: LiveStream) -> None:
         """Find out who keeps a stream, and have exactly what is wanted queued, from the signalled
@@ -96,6 +98,7 @@ class Intake:
         for keeping in live.keepers:
             for batch in batches:
                 keeping.recording.keep(kind, keeping.number, tap, batch)
+                self.kept += len(batch) if kind is Kind.RTP else 0
             if keeping.recording.fresh:
                 keeping.recording.fresh.discard(tap)
 
@@ -113,6 +116,7 @@ class Intake:
                     batch = batch.select(relayed)
                 if len(batch):
                     recording.keep(kind, keeping.number, tap, batch)
+                    self.kept += len(batch) if kind is Kind.RTP else 0
             # Not before the relay itself has found the socket empty: there may be something left
             # in it from before the recording.
             if recording.fresh and tap.drained_ns > recording.after_ns + _UNDER_WAY_NS:

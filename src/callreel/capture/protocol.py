@@ -93,6 +93,8 @@ class Request:
     """start."""
     behavior: PauseBehavior = PauseBehavior.SILENCE
     """pause."""
+    until_ns: int = 0
+    """stop: nothing that arrived later, wall time, is to be kept; 0: up to now."""
     play_id: str = ""
     """play."""
     token: str = ""
@@ -132,6 +134,8 @@ class WorkerEventKind(Enum):
     """The connection to a worker broke. From the pool."""
     WORKER_BACK = "worker-back"
     """A worker answers again. From the pool."""
+    RECORDING_LOST = "recording-lost"
+    """A worker that came back keeps a recording no more that it kept. From the pool."""
     CALL_LOST = "call-lost"
     """A worker that came back knows nothing of a call it had. From the pool."""
 
@@ -188,6 +192,8 @@ class WorkerState:
     """Datagrams not sent on because they were neither RTP nor RTCP."""
     unauthentic: int = 0
     """SRTP not sent on because it was not made with the key, or was replayed."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """How it keeps up: see :meth:`callreel.capture.gauge.Gauge.told`."""
     played: int = 0
     """Packets sent to attended calls by this process."""
 
@@ -242,6 +248,8 @@ def request_to_json(request: Request) -> dict[str, Any]:
         value["tracks"] = [track.value for track in request.tracks]
     if request.op is Op.PAUSE:
         value["behavior"] = request.behavior.value
+    if request.op is Op.STOP and request.until_ns:
+        value["until_ns"] = request.until_ns
     if request.op is Op.PLAY:
         value["play_id"] = request.play_id
         value["token"] = request.token
@@ -273,6 +281,7 @@ def request_from_json(value: Mapping[str, Any]) -> Request:
             streams=streams,
             tracks=tracks,
             behavior=PauseBehavior(value.get("behavior", PauseBehavior.SILENCE.value)),
+            until_ns=_instant_ns(value) if op is Op.STOP else 0,
             play_id=_name(value, "play_id") if op is Op.PLAY else "",
             token=_name(value, "token") if op is Op.PLAY else "",
             sounds=sounds_from_json(value.get("sounds")) if op is Op.PLAY else (),
@@ -280,6 +289,13 @@ def request_from_json(value: Mapping[str, Any]) -> Request:
         )
     except (ValueError, TypeError) as error:
         raise PeerError(f"a request that cannot be understood: {error}") from error
+
+
+def _instant_ns(value: Mapping[str, Any]) -> int:
+    found = value.get("until_ns", 0)
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        raise ValueError("until_ns must be a whole number")
+    return found
 
 
 def streams_from_json(value: object) -> tuple[Stream, ...]:
@@ -486,6 +502,11 @@ def datetime_of(wall_ns: int) -> datetime:
     return _EPOCH + timedelta(microseconds=wall_ns // 1000)
 
 
+def ns_of(moment: datetime) -> int:
+    """Nanoseconds of wall time."""
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
 def seen_to_json(states: Sequence[StreamState]) -> dict[str, Any]:
     """The answer to ``observe``."""
     return {"streams": [{**asdict(one), "track": one.track.value} for one in states]}
@@ -515,6 +536,7 @@ def state_to_json(state: WorkerState) -> dict[str, Any]:
         "unsent": state.unsent,
         "strange": state.strange,
         "unauthentic": state.unauthentic,
+        "figures": dict(state.figures),
         "played": state.played,
     }
 
@@ -538,6 +560,7 @@ def state_from_json(value: Mapping[str, Any]) -> WorkerState:
         unsent=_int(value, "unsent", 0, 1 << 62),
         strange=_int(value, "strange", 0, 1 << 62),
         unauthentic=_int(value, "unauthentic", 0, 1 << 62),
+        figures={str(name): float(one) for name, one in value.get("figures", {}).items()},
         played=_int(value, "played", 0, 1 << 62),
     )
 

@@ -26,6 +26,7 @@ from callreel.capture.anchor import Anchor, Instant
 from callreel.capture.attending import Attending
 from callreel.capture.changes import Changes
 from callreel.capture.disk import Disk
+from callreel.capture.gauge import Gauge
 from callreel.capture.handover import Keeper, NoKeeper
 from callreel.capture.intake import Intake
 from callreel.capture.opening import Opener
@@ -106,6 +107,7 @@ class Recorder:
         self._period_ns = settings.sweep_ms * 1_000_000
         self._silent_ns = settings.media_timeout_ms * 1_000_000
         self._watch_due_ns = 0
+        self._gauge = Gauge()
         self._calls: dict[str, LiveCall] = {}
         self._due: deque[LiveCall] = deque()
         self._checked_ns = 0
@@ -299,13 +301,19 @@ class Recorder:
         self._save(call)
         return instant
 
-    def stop(self, recording_id: str) -> CaptureStopped:
-        """Write all that has arrived and close the journal."""
+    def stop(self, recording_id: str, until_ns: int = 0) -> CaptureStopped:
+        """Write all that has arrived and close the journal.
+
+        Nothing is kept that arrived after ``until_ns``, wall time, where that is past: whoever
+        asked was told that it had stopped, while we were held up. 0: up to now.
+        """
         done = self._recordings.ended(recording_id)
         if done is not None:
             return done
         call = self._call_of(recording_id)
-        stopped = self._recordings.stop(call, self._recordings.get(recording_id), "stopped")
+        stopped = self._recordings.stop(
+            call, self._recordings.get(recording_id), "stopped", until_ns=until_ns
+        )
         self._save(call)
         return stopped
 
@@ -339,6 +347,17 @@ class Recorder:
             unsent=self._relay.unsent + self._players.unsent,
             strange=self._relay.strange,
             unauthentic=self._relay.unauthentic,
+            figures=self._gauge.told(
+                time.monotonic_ns(),
+                packets=self._intake.kept,
+                dropped=sum(
+                    tap.drops.overflowed
+                    for call in self._calls.values()
+                    for live in call.streams.values()
+                    for tap in (live.rtp, live.rtcp)
+                ),
+                journals=len(self._recordings.live),
+            ),
             played=self._players.sent,
         )
 
@@ -397,6 +416,7 @@ class Recorder:
         if not self._due or self._due[0].due_ns > now_ns:
             return False
         self._anchor.check()
+        first_due_ns, begun_ns = self._due[0].due_ns, time.monotonic_ns()
         swept: list[LiveCall] = []
         for _ in range(calls):
             if not self._due or self._due[0].due_ns > now_ns:
@@ -415,6 +435,7 @@ class Recorder:
             self._recordings.write(*swept)
             for call in swept:
                 self._schedule(call)
+        self._gauge.swept(first_due_ns, begun_ns, time.monotonic_ns())
         return bool(self._due) and self._due[0].due_ns <= now_ns
 
     def _schedule(self, call: LiveCall) -> None:

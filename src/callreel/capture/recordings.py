@@ -142,9 +142,12 @@ class Recordings:
         packets = end.value.get("packets")
         return CaptureStopped(datetime_of(end.wall_ns), packets if isinstance(packets, int) else 0)
 
-    def stop(self, call: LiveCall, recording: LiveRecording, reason: str) -> CaptureStopped:
-        """Write all that has arrived and close the journal."""
-        instant = self._anchor.now() if recording.paused else self._cut(call, recording)
+    def stop(
+        self, call: LiveCall, recording: LiveRecording, reason: str, *, until_ns: int = 0
+    ) -> CaptureStopped:
+        """Write all that has arrived, up to ``until_ns`` (wall time; 0: now), and close the
+        journal."""
+        instant = self._anchor.now() if recording.paused else self._cut(call, recording, until_ns)
         del call.recordings[recording.id], self.live[recording.id]
         self._opener.journals -= 1
         self._intake.settle(call.lives())
@@ -264,14 +267,18 @@ class Recordings:
             recording.reported[source.live.rtp] = source.live.rtp.lost()
         return instant
 
-    def _cut(self, call: LiveCall, recording: LiveRecording) -> Instant:
-        """Take all that arrived by now for this recording, and nothing later; the instant.
+    def _cut(self, call: LiveCall, recording: LiveRecording, until_ns: int = 0) -> Instant:
+        """Take all that arrived by now, or by ``until_ns`` (wall time) where that is past, for
+        this recording, and nothing later; the instant.
 
         Drained twice: what was on its way through the kernel at the instant has come by the second
         time. Whoever else keeps a stream gets all of both.
         """
         sources = call.sources_of(recording)
         instant = self._anchor.now()
+        if 0 < until_ns < instant.wall_ns:
+            mono_ns = max(until_ns - self._anchor.offset_ns, recording.changed.mono_ns)
+            instant = Instant(mono_ns, mono_ns + self._anchor.offset_ns)
         recording.until_ns = instant.mono_ns
         for _ in range(2):
             for source in sources:

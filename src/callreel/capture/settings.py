@@ -37,12 +37,14 @@ class WorkerSettings:
     """Last port of the slice, inclusive."""
     journal_root: Path
     """Folder of journals."""
-    sweep_ms: int = 500
+    sweep_ms: int = 400
     """How often sockets are emptied."""
     media_timeout_ms: int = 0
     """After how long nothing from a peer of a bridged or attended call is reported; 0: never."""
     index: int = 0
     """Which worker this is, from 0."""
+    log_format: str = "text"
+    """``text`` or ``json``."""
     workers: int = 1
     """How many there are: the supervisor must hold the sockets of all within one limit."""
 

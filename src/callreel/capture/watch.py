@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from callreel.audio.codec import COMFORT_NOISE, TELEPHONE_EVENT, decoder_for
+from callreel.audio.codec import COMFORT_NOISE, TELEPHONE_EVENT, format_for
 from callreel.audio.level import dbfs
 from callreel.calls.media import Codec, StreamState
 from callreel.capture.streams import LiveCall, Source
@@ -111,12 +111,14 @@ def _level(
         codec = known.get(number)
         if codec is None:
             continue
-        decoder = decoder_for(codec.name, codec.clock_rate_hz, codec.channels)
-        if decoder is None:
-            continue
+        form = format_for(codec.name, codec.clock_rate_hz, codec.channels)
+        if form is None or not form.is_stateless:
+            continue  # what must be heard from its beginning is too dear for a look
         of_it = rows[types == number]
         count = table.payload_bytes[of_it]
-        heard = decoder.decode(gather(table.octets, table.payload_start[of_it], count), count)
+        heard = form.decoder().decode(
+            gather(table.octets, table.payload_start[of_it], count), count
+        )
         power += float(np.square(heard, dtype=np.float64).sum())
         samples += len(heard)
     return max(FLOOR_DBFS, dbfs(math.sqrt(power / samples))) if samples else None

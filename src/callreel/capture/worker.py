@@ -2,8 +2,9 @@
 
 Started as ``python -m callreel.capture.worker SETTINGS`` (see :mod:`callreel.capture.settings`)
 with a listening Unix socket in ``CALLREEL_LISTEN_FD`` and, under a supervisor, its socket in
-``CALLREEL_SUPERVISOR_FD``. Ends after one more sweep when it is told to or the supervisor is gone;
-whatever was live then is taken over by the next worker.
+``CALLREEL_SUPERVISOR_FD``. Ends after one more sweep when it is told to; whatever was live then is
+taken over by the next worker. If the supervisor is gone it goes on until the control process has
+ended calls and recordings in order, and is gone as well.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from callreel.base.errors import CallreelError, MachineError, PeerError, UsageError
+from callreel.base.log_lines import formatter
 from callreel.capture import handover
 from callreel.capture.handover import Keeper, Message, NoKeeper, Word
 from callreel.capture.protocol import (
@@ -52,6 +54,7 @@ from callreel.capture.settings import (
     settings_from_argument,
 )
 
+_LOG_LINE = "callreel worker %(process)d: %(message)s"
 _READ_BYTES = 64 * 1024
 _MAX_UNSENT_BYTES = 16 * 1024 * 1024
 _CALLS_AT_A_TIME = 16
@@ -59,11 +62,16 @@ _CALLS_AT_A_TIME = 16
 _CALLS_BETWEEN_RELAYS = 4
 """The same while there is a relay: for what waits to be relayed, a sweep is a delay."""
 _HANDOVER_TIMEOUT_S = 2.0
+_STALLED_NS = 1_000_000_000
+"""A sweep that is so late says that something held us up."""
+_ORPHANED_S = 20.0
+"""How long a control process may take for that."""
 _MUST_BE_TOLD = (WorkerEventKind.PLAYED, WorkerEventKind.DIGIT, WorkerEventKind.FELL_SILENT)
 """Documents wait for these: what happens while there is no control connection is told to the
 next."""
 _MAX_UNTOLD = 1000
 _EX_CONFIG = 78
+_NICENESS = -10
 _GC_THRESHOLD = 50_000
 
 _log = logging.getLogger("callreel.capture")
@@ -74,6 +82,8 @@ class SupervisorKeeper:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self.is_gone = False
+        """Nobody keeps anything any more."""
 
     def hold(self, key: str, blob: bytes, fds: Sequence[int]) -> None:
         """Keep a state and its sockets."""
@@ -88,6 +98,8 @@ class SupervisorKeeper:
         self._send(Message(Word.RELEASE, key))
 
     def _send(self, message: Message) -> None:
+        if self.is_gone:
+            return
         try:
             handover.send(self._sock, message)
         except OSError as error:
@@ -120,7 +132,8 @@ class Worker:
     ) -> None:
         self._listener = listener
         self._supervisor = supervisor
-        keeper: Keeper = NoKeeper() if supervisor is None else SupervisorKeeper(supervisor)
+        self._left_with = None if supervisor is None else SupervisorKeeper(supervisor)
+        keeper: Keeper = self._left_with or NoKeeper()
         self._keeper = keeper
         hard = _raise_file_limit()
         self._recorder = Recorder(
@@ -135,6 +148,7 @@ class Worker:
         self._selector = selectors.DefaultSelector()
         self._untold: deque[bytes] = deque(maxlen=_MAX_UNTOLD)
         self._stopping = False
+        self._orphaned_until_s: float | None = None
 
     def run(self) -> None:
         """Until it is told to end (by SIGTERM if it runs alone), or the supervisor is gone."""
@@ -171,6 +185,10 @@ class Worker:
         self._recorder.shut_down()
 
     def _turn(self) -> None:
+        due_ns = self._recorder.next_due_ns()
+        if due_ns is not None and time.monotonic_ns() - due_ns > _STALLED_NS:
+            # What was asked meanwhile comes first: a stop must not find more kept than it wanted.
+            self._attend(0)
         calls = _CALLS_BETWEEN_RELAYS if self._recorder.is_relaying else _CALLS_AT_A_TIME
         more = self._recorder.sweep(time.monotonic_ns(), calls=calls)
         self._recorder.watch(time.monotonic_ns())
@@ -180,6 +198,16 @@ class Worker:
             timeout = 0
         elif due_ns is not None:
             timeout = max(0, due_ns - time.monotonic_ns()) / 1e9
+        if self._orphaned_until_s is not None:
+            left_s = self._orphaned_until_s - time.monotonic()
+            if not self._clients or left_s <= 0:
+                self._stopping = True
+                return
+            timeout = left_s if timeout is None else min(timeout, left_s)
+        self._attend(timeout)
+
+    def _attend(self, timeout: float | None) -> None:
+        """Wait for something to come, and see to it."""
         for key, events in self._selector.select(timeout):
             if isinstance(key.data, _Client):
                 self._serve(key.data, events)
@@ -227,7 +255,10 @@ class Worker:
             gone = True
         if gone:
             _log.error("the supervisor is gone")
-            self._stopping = True
+            assert self._left_with is not None
+            self._left_with.is_gone = True
+            self._selector.unregister(self._supervisor)
+            self._orphaned_until_s = time.monotonic() + _ORPHANED_S
 
     # Control connections
 
@@ -314,7 +345,7 @@ class Worker:
                 instant = recorder.resume(request.recording_id)
                 return instant_to_json(datetime_of(instant.wall_ns))
             case Op.STOP:
-                return stopped_to_json(recorder.stop(request.recording_id))
+                return stopped_to_json(recorder.stop(request.recording_id, request.until_ns))
             case Op.OBSERVE:
                 return seen_to_json(recorder.observe(request.call_id))
             case Op.LIST:
@@ -371,13 +402,14 @@ def _raise_file_limit() -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Run a worker; the process's exit status."""
-    logging.basicConfig(
-        level=logging.INFO, format="callreel worker %(process)d: %(message)s", stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(_LOG_LINE))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         if len(arguments) != 1:
             raise UsageError("want one argument, the settings")
         settings = settings_from_argument(arguments[0])
+        handler.setFormatter(formatter(settings.log_format, _LOG_LINE))
         if LISTEN_FD not in os.environ:
             raise UsageError(f"want a listening socket in {LISTEN_FD}")
         listener = socket.socket(fileno=int(os.environ[LISTEN_FD]))
@@ -393,6 +425,9 @@ def main(arguments: Sequence[str]) -> int:
     except (UsageError, OSError, ValueError) as error:
         _log.error("%s", error)
         return _EX_CONFIG
+    with contextlib.suppress(OSError):
+        # Where we may: whatever else the machine does can wait a few milliseconds, a sweep cannot.
+        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
     worker.run()
     return 0
 

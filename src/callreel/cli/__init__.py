@@ -17,7 +17,11 @@ from callreel.cli import (
     doctor,
     keys,
     phone,
+    recordings,
     serve,
+    status,
+    upgrade,
+    verify,
 )
 
 app = typer.Typer(
@@ -29,6 +33,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command("serve")(serve.serve)
+app.command("status")(status.status)
+app.command("verify")(verify.verify)
+app.command("upgrade")(upgrade.upgrade)
 app.command("check-config")(check_config.check_config)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
@@ -36,6 +43,7 @@ app.add_typer(accounts.app, name="accounts")
 app.add_typer(calls.app, name="calls")
 app.add_typer(keys.app, name="keys")
 app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(recordings.app, name="recordings")
 app.add_typer(phone.app, name="phone")
 
 

@@ -142,6 +142,38 @@ def signing_key(
 
 
 @app.command()
+def retention(
+    sid: Sid,
+    days: Annotated[
+        int | None, typer.Option(help="Delete recordings so many days after their end.", min=1)
+    ] = None,
+    forever: Annotated[bool, typer.Option("--forever", help="Never delete them.")] = False,
+    default: Annotated[
+        bool, typer.Option("--default", help="As the server's retention_days says.")
+    ] = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Choose how long an account's recordings are kept.
+
+    What is older goes within a quarter of an hour: row, audio, report and journal. A recording that
+    was begun by the policy of a peer, trunk, user or route with a retention goes by that.
+    """
+    if [days is not None, forever, default].count(True) != 1:
+        raise UsageError("give one of --days, --forever and --default")
+    wanted = None if default else 0 if forever else days
+    changed = administer(
+        config, data, lambda admin: admin.post("accounts", sid, "retention", days=wanted)
+    )
+    if json:
+        print_json(changed)
+        return
+    how_long = "as the server's settings say" if default else "for ever"
+    print(f"Recordings of {sid} are kept {how_long if days is None else f'for {days} days'}.")
+
+
+@app.command()
 def delete(
     sid: Sid,
     with_recordings: Annotated[

@@ -60,6 +60,21 @@ class Admin:
         """Do something to all that the query chooses."""
         return await self._ask("POST", path, params=query)
 
+    async def lines(self, *path: str, **query: str) -> AsyncIterator[dict[str, Any]]:
+        """What a long piece of work tells, an object a line."""
+        import httpx
+
+        try:
+            target = "/" + "/".join(path)
+            async with self._http.stream("POST", target, params=query) as answer:
+                async for line in answer.aiter_lines():
+                    if line:
+                        yield json.loads(line)
+        except httpx.HTTPError as error:
+            raise UsageError(
+                f"the server did not answer: {error or type(error).__name__}"
+            ) from None
+
     async def delete(self, *path: str, **query: str) -> Any:
         """Delete."""
         return await self._ask("DELETE", path, params=query)

@@ -34,6 +34,8 @@ class OwnServer:
     """More of the command line."""
     environment: dict[str, str] = field(default_factory=dict)
     """More ``CALLREEL_*`` variables."""
+    start_s: float = START_S
+    """How long it may take to come up."""
     tls: bool = False
     """Whether the API listens with TLS too, by a self-signed certificate."""
     http_url: str = ""
@@ -86,7 +88,7 @@ class OwnServer:
                 }
                 | self.environment,
             )
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + self.start_s
         while self.process.poll() is None and time.monotonic() < deadline:
             if state.exists():
                 self.learn_state()

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,14 @@ from callreel.calls.model import Account, ApiKey, Call, CallStatus, Dialect
 from callreel.calls.spelling import Kind, account_sid, api_path, key_sid, spell
 from callreel.calls.story import StoryLine
 from callreel.server.admin_deliveries import delivery_routes
+from callreel.server.admin_upkeep import upkeep_routes
 from callreel.service.account_removal import AccountRemoval
 from callreel.service.accounts import AccountService
 from callreel.service.calls import CallService
 from callreel.service.deliveries import DeliveryService
 from callreel.service.errors import AccountInUse, NotFound
+from callreel.service.retention import RetentionService
+from callreel.service.verification import Verification
 from callreel.store.calls import CallFilter
 
 log = logging.getLogger(__name__)
@@ -48,12 +52,18 @@ class AdminServices:
     """Accounts and keys."""
     removal: AccountRemoval
     """Deleting accounts."""
-    calls: CallService
-    """Calls and their stories."""
     deliveries: DeliveryService
     """The outbox."""
+    retention: RetentionService
+    """What is old."""
+    verification: Verification
+    """What is not as it should be."""
+    calls: CallService
+    """Calls and their stories."""
     public_url: str | None
     """Where programs reach the API; None while no server runs."""
+    status: Callable[[], Awaitable[dict[str, Any]]] | None = None
+    """What the server is doing; None while none runs."""
 
 
 def admin_socket(runtime: Path) -> Path:
@@ -84,6 +94,7 @@ def create_admin(services: AdminServices) -> Starlette:
             "dialect": account.dialect.value,
             "signs_with": "token" if account.signs_with_token else "signing key",
             "created_at": account.created_at.isoformat(timespec="seconds"),
+            "retention_days": account.retention_days,
             "token_rotated_at": rotated and rotated.isoformat(timespec="seconds"),
             "api_url": None if base is None else base + api_path(account),
         }
@@ -132,6 +143,14 @@ def create_admin(services: AdminServices) -> Starlette:
         own = {"signing_key": account.signing_key} if apart else {}
         return JSONResponse(shown(account) | own)
 
+    async def set_retention(request: Request) -> Response:
+        account = await asked(request)
+        days = (await _body(request)).get("days")
+        good = days is None or (isinstance(days, int) and not isinstance(days, bool))
+        if not good or (days is not None and not 0 <= days <= 36_500):
+            raise UsageError("days must be 0 to 36500, or null")
+        return JSONResponse(shown(await accounts.set_retention(account, days)))
+
     async def list_keys(request: Request) -> Response:
         return JSONResponse([_key(one) for one in await accounts.keys_of(await asked(request))])
 
@@ -143,6 +162,11 @@ def create_admin(services: AdminServices) -> Starlette:
 
     async def delete_key(request: Request) -> Response:
         return JSONResponse(_key(await accounts.delete_key(request.path_params["sid"])))
+
+    async def show_status(_: Request) -> Response:
+        if services.status is None:
+            raise UsageError("no server is up here")
+        return JSONResponse(await services.status())
 
     async def list_calls(request: Request) -> Response:
         asked_for = request.query_params
@@ -176,10 +200,13 @@ def create_admin(services: AdminServices) -> Starlette:
             Route("/accounts/{sid}", delete_account, methods=["DELETE"]),
             Route("/accounts/{sid}/token", rotate_token, methods=["POST"]),
             Route("/accounts/{sid}/signing-key", set_signing_key, methods=["POST"]),
+            Route("/accounts/{sid}/retention", set_retention, methods=["POST"]),
             Route("/accounts/{sid}/keys", list_keys, methods=["GET"]),
             Route("/accounts/{sid}/keys", create_key, methods=["POST"]),
             Route("/keys/{sid}", delete_key, methods=["DELETE"]),
+            Route("/status", show_status, methods=["GET"]),
             *delivery_routes(services.deliveries, accounts),
+            *upkeep_routes(accounts, services.retention, services.verification),
         ],
         exception_handlers=dict.fromkeys((CallreelError, HTTPException, SQLAlchemyError), _refuse),
     )

@@ -25,7 +25,7 @@ from callreel.server.review import review
 from callreel.server.serve import worker_settings
 from callreel.server.settings import Settings, load_settings
 from callreel.store import accounts
-from callreel.store.database import Database
+from callreel.store.database import Database, DatabaseUnavailable
 from callreel.store.seal import Seal
 
 DATABASE_S = 5.0
@@ -114,7 +114,7 @@ def _accounts(settings: Settings) -> Iterator[Problem]:
     except UsageError as error:
         yield Problem(str(error), ("database_url",))
         return
-    except (SQLAlchemyError, OSError, TimeoutError):
+    except (SQLAlchemyError, DatabaseUnavailable, OSError, TimeoutError):
         known = None
     if known is None:
         text = "the database cannot be read now: whether the accounts exist was not looked up"

@@ -20,7 +20,9 @@ from typing import Any
 import uvloop
 
 from callreel.api.app import ApiServices, create_app
+from callreel.api.metrics import Metrics
 from callreel.base.errors import CallreelError, MachineError, UsageError
+from callreel.base.log_lines import formatter
 from callreel.capture.client import WorkerPool
 from callreel.capture.protocol import WorkerEvent, WorkerEventKind, media_heard
 from callreel.console.services import Addresses, ConsoleServices
@@ -35,18 +37,28 @@ from callreel.render.pool import JournalRenderer, RenderPool
 from callreel.server.addresses import Bound, bind_tcp, loopback, reachable, url_host
 from callreel.server.admin import AdminServices, admin_socket, create_admin, listen_admin
 from callreel.server.banner import banner, clear_text_warning
+from callreel.server.bounds import Bounds
 from callreel.server.console import audio_of, mount_console
 from callreel.server.datadir import DataDir
-from callreel.server.health import Health
+from callreel.server.disk import DiskWatch
+from callreel.server.health import Down, Health
 from callreel.server.http import serving
 from callreel.server.machine import ServerMachine
+from callreel.server.metrics import CONTENT_TYPE, exposition
 from callreel.server.outbox import StoreOutbox
 from callreel.server.peering import takes_calls_of
 from callreel.server.rereading import Rereading
 from callreel.server.settings import Settings, load_settings
 from callreel.server.sip_listening import listen_sip, listen_sips
 from callreel.server.speech import prompts_of, signing_keys
-from callreel.server.supervisor import LIFELINE_FD, announce_ready, worker_socket
+from callreel.server.status import Status
+from callreel.server.supervisor import (
+    LIFELINE_FD,
+    REPLACE_ME,
+    REPLACE_SIGNAL,
+    announce_ready,
+    worker_socket,
+)
 from callreel.server.syncer import Syncer
 from callreel.server.system import RandomIds, SystemClock
 from callreel.server.telephony import Telephony
@@ -66,8 +78,11 @@ from callreel.service.media import MediaService
 from callreel.service.recordings import RecordingService
 from callreel.service.recovery import recover
 from callreel.service.registrations import RegistrationService
+from callreel.service.retention import RetentionService
+from callreel.service.room import Room, Step
 from callreel.service.sign_in import SignInService
 from callreel.service.throttle import FailureThrottle
+from callreel.service.verification import Finding, Verification
 from callreel.signalling.front_door import FrontDoor
 from callreel.signalling.user_agent import UserAgent
 from callreel.store.database import Database
@@ -77,6 +92,8 @@ log = logging.getLogger(__name__)
 
 EX_CONFIG = 78
 SHUTDOWN = "the server is shutting down"
+_ORPHANED_S = 5.0
+"""For rendering and webhooks where the supervisor is gone: somebody waits to start it anew."""
 
 
 class Control:
@@ -93,12 +110,31 @@ class Control:
         self._runtime = runtime
         self._data = DataDir(settings.data.absolute())
         self._stop = asyncio.Event()
+        self._is_up = False
+        self._orphaned = False
+        self._replaced = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._signalling: FrontDoor | None = None
+        self._recordings: RecordingService | None = None
+        self._unwritable: set[str] = set()
         self._voice: Voice | None = None
 
     def stop(self) -> None:
         """Begin the orderly end of :meth:`run`."""
+        self._stop.set()
+
+    def supervisor_gone(self) -> None:
+        """End in order, and soon: nobody would start anew what dies from now on. At once where
+        nothing was begun yet."""
+        if not self._is_up:
+            logging.shutdown()
+            os._exit(1)
+        self._orphaned = True
+        self._stop.set()
+
+    def leave(self) -> None:
+        """Make way for a successor: requests under way are answered, calls and recordings go on."""
+        self._replaced = True
         self._stop.set()
 
     def reread(self) -> None:
@@ -107,8 +143,12 @@ class Control:
         if self._rereading is not None:
             self._rereading.ask()
 
-    async def run(self) -> None:
-        """Serve until stopped; then end calls and recordings, finish them, and return."""
+    async def run(self) -> bool:
+        """Serve until stopped; then end calls and recordings, finish them, and return.
+
+        True where a successor is to take over: then nothing was ended, and this process is to end
+        at once, as it is.
+        """
         settings, data = self._settings, self._data
         clock, ids = SystemClock(), RandomIds()
         async with AsyncExitStack() as stack:
@@ -174,6 +214,24 @@ class Control:
             finishing = FinishingService(context, renderer, media_store)
             recordings = RecordingService(context, finishing.enqueue)
             calls = CallService(context, recordings)
+
+            async def room_again() -> None:
+                finishing.try_again()
+                await recordings.room_again()
+
+            media_folder = (
+                []
+                if "://" in (settings.media_url or "")
+                else [Path(settings.media_url or data.media)]
+            )
+            disk = DiskWatch(
+                context.room,
+                [data.root, data.journals, *media_folder],
+                warning_mb=settings.disk_warning_mb,
+                reserve_mb=settings.disk_reserve_mb,
+                again=room_again,
+            )
+            disk.look()
             accounts = AccountService(context, throttle=_throttle(settings))
             account = await accounts.ensure_first(
                 Bootstrap(settings.bootstrap_account_sid, settings.bootstrap_auth_token)
@@ -205,6 +263,7 @@ class Control:
                 voice_media=workers,
             )
             agent, signalling = telephony.agent, telephony.door
+            self._recordings = recordings
             voice.attach(telephony)
             self._signalling, self._voice = signalling, voice
             stack.push_async_callback(telephony.close)
@@ -231,6 +290,30 @@ class Control:
             health.add("database", database.ping)
             health.add("workers", lambda: _workers_up(workers))
             health.add("sip", lambda: _sip_up(agent))
+            health.add("disk", lambda: _disk_state(context.room))
+            health.add("journals", self._journals_state)
+            health.add("finishing", lambda: _finishing_state(finishing))
+            syncer = Syncer(data.journals, lambda: len(signalling) > 0)
+            bounds = Bounds(agent, context.backlog)
+            status = Status(
+                clock=clock,
+                database=database,
+                workers=workers,
+                finishing=finishing,
+                delivery=deliveries,
+                syncer=syncer,
+                room=context.room,
+                health=health,
+                calls=lambda: len(signalling),
+                limits=bounds.used,
+                sweep_s=settings.sweep_period_ms / 1000,
+            )
+            logging.getLogger().addHandler(status.logged)
+            stack.callback(logging.getLogger().removeHandler, status.logged)
+
+            async def figures() -> tuple[bytes, str]:
+                return exposition(await status.gather()), CONTENT_TYPE
+
             app = create_app(
                 ApiServices(
                     accounts=accounts,
@@ -240,10 +323,12 @@ class Control:
                     media=media,
                     deletion=deletion,
                     health=health.check,
+                    metrics=Metrics(figures, settings.metrics_loopback, settings.metrics_token),
                 ),
                 public_url=context.public_url,
                 media_auth=settings.media_auth,
             )
+            doors = await stack.enter_async_context(AsyncExitStack())
             trusted = settings.trusted_proxies
             sip_uri = f"sip:{url_host(settings.public_address or reachable(sip_host))}:{sip_port}"
             warning = clear_text_warning(http_host, https_url)
@@ -287,22 +372,43 @@ class Control:
                 now=clock.now,
             )
             console = await mount_console(app, services)
-            await stack.enter_async_context(
-                serving(app, http_socket, tls=secured, trusted_proxies=trusted)
+            await doors.enter_async_context(
+                serving(
+                    bounds.over(app, settings.max_requests),
+                    http_socket,
+                    tls=secured,
+                    trusted_proxies=trusted,
+                )
             )
-            stack.callback(console.close)
+            doors.callback(console.close)
             if tls is not None:
                 await stack.enter_async_context(_running(tls.watch(), "certificate"))
             admin = admin_socket(self._runtime)
             takes_calls = takes_calls_of(settings, account)
             removal = AccountRemoval(context, accounts, deletion.delete, takes_calls)
-            admin_services = AdminServices(accounts, removal, calls, owed, context.public_url)
-            admin_app = create_admin(admin_services)
+            retention = RetentionService(context, deletion, settings.retention_days)
+            verification = Verification(context, renderer, media_store)
+            admin_app = create_admin(
+                AdminServices(
+                    accounts,
+                    removal,
+                    owed,
+                    retention,
+                    verification,
+                    calls,
+                    context.public_url,
+                    status.gather,
+                )
+            )
             admin_listening = listen_admin(admin)
             stack.callback(admin_listening.close)
-            await stack.enter_async_context(serving(admin_app, admin_listening))
+            await doors.enter_async_context(serving(admin_app, admin_listening))
             await stack.enter_async_context(_running(deliveries.run(), "deliveries"))
-            syncer = Syncer(data.journals, lambda: len(signalling) > 0)
+            await stack.enter_async_context(_running(disk.run(), "disk"))
+            await stack.enter_async_context(_running(retention.run(), "retention"))
+            context.backlog.most = settings.max_owed_webhooks
+            await stack.enter_async_context(_running(bounds.watch(database), "backlog"))
+            await stack.enter_async_context(_running(_look_through(verification), "look through"))
             await stack.enter_async_context(_running(syncer.run(), "syncer"))
             await stack.enter_async_context(_running(pool.warm(), "render pool"))
 
@@ -311,6 +417,10 @@ class Control:
                 await telephony.configure(fresh)
                 takes_calls.clear()
                 takes_calls.update(takes_calls_of(fresh, account))
+                context.backlog.most = fresh.max_owed_webhooks
+                bounds.most_requests = fresh.max_requests
+                retention.days = fresh.retention_days
+                disk.warning_mb, disk.reserve_mb = fresh.disk_warning_mb, fresh.disk_reserve_mb
                 exchange.policy = AddressPolicy(deny_private=not fresh.webhook_private_addresses)
                 logging.getLogger().setLevel(fresh.log_level.upper())
                 trial_calls.accepts = fresh.accept_loopback
@@ -327,6 +437,7 @@ class Control:
             data.write_state(
                 {
                     "pid": os.getpid(),
+                    "supervisor_pid": os.getppid(),
                     "http_url": http_url,
                     "https_url": https_url,
                     "sip_uri": sip_uri,
@@ -352,25 +463,37 @@ class Control:
             )
             sys.stdout.flush()
             data.note_token_shown()
+            self._is_up = True
             announce_ready()
             gc.collect()
             gc.freeze()
             gc.set_threshold(50_000, 20, 20)
 
             await self._stop.wait()
+            if self._replaced:
+                log.info("making way for a successor: %d calls go on", len(signalling))
+                await doors.aclose()
+                # What follows would take registrations back and wait for renders. The successor
+                # takes all of that up, as after a crash.
+                stack.pop_all()
+                return True
             log.info("stopping: ending %d calls", len(signalling))
             signalling.refuse_new()
             await calls.hang_up_all(reason=SHUTDOWN)
             await voice.service.close()
             await self._drain(finishing, deliveries, database)
+        return False
 
     async def _drain(
         self, finishing: FinishingService, deliveries: DeliveryLoop, database: Database
     ) -> None:
         """Let what is owed be done within the time that a shutdown may take."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.shutdown_seconds
-        if not await finishing.drain(self._settings.shutdown_seconds):
+        patience_s = self._settings.shutdown_seconds
+        if self._orphaned:
+            patience_s = min(patience_s, _ORPHANED_S)
+        deadline = loop.time() + patience_s
+        if not await finishing.drain(patience_s):
             log.warning("%d recordings are left to the next start", finishing.waiting)
         deliveries.notify()
         outbox = StoreOutbox(database)
@@ -398,13 +521,27 @@ class Control:
             event.kind.value,
             dict(event.data) or "",
         )
+        if event.kind is WorkerEventKind.WRITE_FAILED:
+            self._unwritable.add(event.recording_id)
+        elif event.kind in (WorkerEventKind.WRITE_RECOVERED, WorkerEventKind.ENDED):
+            self._unwritable.discard(event.recording_id)
+        elif event.kind is WorkerEventKind.WORKER_LOST:
+            self._unwritable.clear()  # its successor says so anew
         if self._signalling is None:
             return
         if event.kind is WorkerEventKind.CALL_LOST:
             reason = "a media worker lost the call"
             self._spawn(self._signalling.hang_up(event.call_id, reason=reason))
+        elif event.kind in (WorkerEventKind.ENDED, WorkerEventKind.RECORDING_LOST):
+            if self._recordings is not None:
+                self._spawn(self._recordings.not_kept(event.recording_id))
         elif event.kind is WorkerEventKind.SILENT:
             self._spawn(self._signalling.check_on(event.call_id))
+
+    async def _journals_state(self) -> str | None:
+        """Whether all journals can be written."""
+        count = len(self._unwritable)
+        return f"{count} recordings cannot be written to the disk now" if count else None
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(_quietly(work))
@@ -427,6 +564,29 @@ async def _quietly(work: Any) -> None:
 async def _workers_up(workers: WorkerPool) -> None:
     if not workers.healthy:
         raise MachineError("a media worker is away")
+
+
+async def _look_through(verification: Verification) -> None:
+    """Look for files without a row and rows without a file, once, and say what was found."""
+    try:
+        async for one in verification.run(hashes=False):
+            if isinstance(one, Finding):
+                level = logging.INFO if one.mended else logging.WARNING
+                mended = ": deleted" if one.mended else "; see callreel verify"
+                log.log(level, "%s: %s%s", one.about, one.trouble.value, mended)
+    except Exception as error:
+        log.error("what is kept cannot be looked through now: %s", error)
+
+
+async def _disk_state(room: Room) -> str | None:
+    if room.step is Step.OUT:
+        raise Down(f"no new recording is begun, {room.free_bytes / 1e9:.2f} GB are free")
+    return f"{room.free_bytes / 1e9:.2f} GB are free" if room.step is Step.LOW else None
+
+
+async def _finishing_state(finishing: FinishingService) -> str | None:
+    count = len(finishing.failing)
+    return f"{count} recordings cannot be finished now; it is tried again" if count else None
 
 
 async def _sip_up(agent: UserAgent) -> None:
@@ -456,11 +616,15 @@ async def _serve(
         control.reread()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, control.stop)
+    loop.add_signal_handler(REPLACE_SIGNAL, control.leave)
     if LIFELINE_FD in os.environ:
         lifeline = int(os.environ[LIFELINE_FD])
         os.set_blocking(lifeline, False)
         loop.add_reader(lifeline, _on_lifeline, loop, lifeline, control)
-    await control.run()
+    if await control.run():
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(REPLACE_ME)
 
 
 def _on_lifeline(loop: asyncio.AbstractEventLoop, lifeline: int, control: Control) -> None:
@@ -469,7 +633,7 @@ def _on_lifeline(loop: asyncio.AbstractEventLoop, lifeline: int, control: Contro
         if not os.read(lifeline, 4096):
             loop.remove_reader(lifeline)
             log.error("the supervisor is gone: stopping")
-            control.stop()
+            control.supervisor_gone()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -484,11 +648,9 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
     try:
         settings = load()
-        logging.basicConfig(
-            level=settings.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-            stream=sys.stderr,
-        )
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(formatter(settings.log_format))
+        logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
         for chatty in ("httpx", "httpcore", "alembic", "uvicorn"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

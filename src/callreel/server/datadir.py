@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from callreel.base.errors import MachineError, UsageError
 from callreel.journal.durable import sync_folder
 
 KEY_BYTES = 32
+_LEFT_OVER_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +179,31 @@ class DataDir:
     def lock(self) -> int:
         """Take the folder for this server; the descriptor holds it until it is closed.
 
-        Raises ``UsageError`` if another server has it.
+        What is left of one whose supervisor is gone is waited for: it ends by itself. Raises
+        ``UsageError`` if another server has it.
         """
-        descriptor = self.try_lock()
-        if descriptor is None:
-            raise UsageError(
-                f"another callreel server is using {self.root}; stop it or choose another --data"
-            )
-        return descriptor
+        deadline_s = time.monotonic() + _LEFT_OVER_S
+        while True:
+            descriptor = self.try_lock()
+            if descriptor is not None:
+                os.pwrite(descriptor, f"{os.getpid():<20d}".encode(), 0)
+                return descriptor
+            if self._holder_lives() or time.monotonic() > deadline_s:
+                raise UsageError(
+                    f"another callreel server is using {self.root}; stop it or choose another "
+                    "--data"
+                )
+            time.sleep(0.05)
+
+    def _holder_lives(self) -> bool:
+        """Whether who took the lock still runs, rather than processes that it started alone."""
+        try:
+            os.kill(int((self.root / "lock").read_text() or "0"), 0)
+        except (ValueError, ProcessLookupError):
+            return False
+        except OSError:
+            return True
+        return True
 
     def try_lock(self) -> int | None:
         """As :meth:`lock`, or None if somebody has it. Raises ``OSError``."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from callreel.base.ids import parse_id
 from callreel.calls.model import Account
 from callreel.server.settings import Settings
-from callreel.server.sip_settings import RouteSettings, TrunkSettings
+from callreel.server.sip_settings import RouteSettings, TrunkSettings, begins_with
 from callreel.signalling.bridge import Source
 from callreel.signalling.destinations import Trunk
 from callreel.signalling.means import Dialplan
@@ -98,5 +98,5 @@ def _route(one: RouteSettings) -> Route:
         prepend=one.prepend,
         at_once=one.ring == "at-once",
         ring_seconds=one.ring_seconds,
-        record=one.record.request,
+        record=begins_with(one.record, one.retention_days),
     )

@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-Probe = Callable[[], Awaitable[None]]
-"""Returns where a part is up, raises where it is not."""
+Probe = Callable[[], Awaitable[str | None]]
+"""Returns where a part is up: None, or what somebody should see to although it works. Raises where
+it is not."""
 
+WARNING = "warning: "
 _TIMEOUT_S = 3.0
+
+
+class Down(Exception):
+    """A part is not up; the text says what is wrong, and may be shown to anybody."""
 
 
 class Health:
@@ -22,7 +28,7 @@ class Health:
         self._probes[name] = probe
 
     async def check(self) -> dict[str, str]:
-        """Of each part ``ok``, or what is wrong."""
+        """Of each part ``ok``, ``warning: …``, or what is wrong."""
         states = await asyncio.gather(*(self._ask(probe) for probe in self._probes.values()))
         return dict(zip(self._probes, states, strict=True))
 
@@ -30,9 +36,11 @@ class Health:
     async def _ask(probe: Probe) -> str:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                await probe()
+                found = await probe()
         except TimeoutError:
             return f"no answer in {_TIMEOUT_S:g} s"
+        except Down as error:
+            return f"down: {error}"
         except Exception as error:
             return f"down: {type(error).__name__}"
-        return "ok"
+        return "ok" if found is None else f"{WARNING}{found}"

@@ -11,8 +11,11 @@ from functools import partial
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+MOST_CONNECTIONS = 4096
+"""Of each listener at once, idle ones too; whoever comes then is answered 503."""
 HANDSHAKE_S = 10.0
 """How long a TLS handshake may take; asyncio's own bound is a minute."""
 CLOSE_S = 30.0
@@ -20,6 +23,41 @@ CLOSE_S = 30.0
 the client's close_notify (RFC 8446 §6.1)."""
 GOODBYE_S = 1.0
 """The same for the close_notify alone, when the server shuts down: many clients never send one."""
+
+
+class Bounded:
+    """ASGI middleware: so many requests at once and no more; the others get 503."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self.most = most
+        """At once; 0: no limit. May be changed at any time."""
+        self.under_way = 0
+        """Now."""
+        self.refused = 0
+        """So far."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or turn it away."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if self.most and self.under_way >= self.most:
+            self.refused += 1
+            await _BUSY(scope, receive, send)
+            return
+        self.under_way += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self.under_way -= 1
+
+
+_BUSY = JSONResponse(
+    {"code": 20504, "message": "Too many requests at once", "more_info": "", "status": 503},
+    status_code=503,
+    headers={"Retry-After": "1"},
+)
 
 
 class _Server(uvicorn.Server):
@@ -113,5 +151,6 @@ def _config(app: ASGIApp, trusted_proxies: Sequence[str]) -> uvicorn.Config:
         timeout_graceful_shutdown=5,
         timeout_keep_alive=65,  # longer than clients and proxies usually wait: they close first
         server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
         forwarded_allow_ips=list(trusted_proxies),  # whose word on who the client is counts
     )

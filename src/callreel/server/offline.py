@@ -25,6 +25,8 @@ from callreel.service.deletion import DeletionService
 from callreel.service.deliveries import DeliveryService
 from callreel.service.media import MediaService
 from callreel.service.recordings import RecordingService
+from callreel.service.retention import RetentionService
+from callreel.service.verification import Verification
 from callreel.store.database import Database
 from callreel.store.seal import Seal
 
@@ -64,6 +66,11 @@ async def offline_admin(settings: Settings, data: DataDir) -> AsyncIterator[ASGI
         removal = AccountRemoval(
             context, accounts, deletion.delete, takes_calls_of(settings, every[0])
         )
+        retention = RetentionService(context, deletion, settings.retention_days)
+        verification = Verification(context, renderer, media_store)
         calls = CallService(context, RecordingService(context, lambda _: None))
-        owed = DeliveryService(context)
-        yield create_admin(AdminServices(accounts, removal, calls, owed, public_url=None))
+        yield create_admin(
+            AdminServices(
+                accounts, removal, DeliveryService(context), retention, verification, calls, None
+            )
+        )

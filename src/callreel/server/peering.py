@@ -8,7 +8,7 @@ from callreel.base.errors import UsageError
 from callreel.base.ids import parse_id
 from callreel.calls.model import Account
 from callreel.server.settings import Settings
-from callreel.server.sip_settings import PeerSettings, TrunkSettings
+from callreel.server.sip_settings import PeerSettings, TrunkSettings, begins_with
 from callreel.service.accounts import AccountService
 from callreel.signalling.peers import Peer
 from callreel.signalling.users import User
@@ -42,7 +42,7 @@ async def configured_users(
             name=one.name,
             account_id=await account_of(one.name, one.account_sid, first, accounts),
             password=one.password,
-            record=one.record.request,
+            record=begins_with(one.record, one.retention_days),
         )
         for one in settings.users
     ]
@@ -72,7 +72,7 @@ async def _peer(
         name=one.name,
         networks=tuple(ipaddress.ip_network(text, strict=False) for text in one.addresses),
         account_id=await account_of(one.name, one.account_sid, first, accounts),
-        record=one.record.request,
+        record=begins_with(one.record, one.retention_days),
         our_side=one.our_side if isinstance(one, PeerSettings) else None,
         srtp=one.srtp,
     )

@@ -32,6 +32,8 @@ def run_server(config: Path | None, options: dict[str, Any]) -> int:
             control_argv=_control_argv(config, options, runtime),
             worker_argvs=[worker.to_argv() for worker in worker_settings(settings, data)],
             runtime_dir=runtime,
+            inherited=[lock],
+            log_format=settings.log_format,
         )
     finally:
         shutil.rmtree(runtime, ignore_errors=True)
@@ -49,6 +51,7 @@ def worker_settings(settings: Settings, data: DataDir) -> list[WorkerSettings]:
             journal_root=data.journals,
             sweep_ms=settings.sweep_period_ms,
             media_timeout_ms=round(settings.media_timeout_seconds * 1000),
+            log_format=settings.log_format,
             index=index,
             workers=count,
         )

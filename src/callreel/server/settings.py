@@ -107,11 +107,30 @@ class Settings(BaseSettings):
     """Media workers; 0 means one a core."""
     render_workers: int = Field(default=0, ge=0, le=256)
     """Render processes; 0 means one a core."""
-    sweep_period_ms: int = Field(default=500, ge=20, le=5000)
-    """How often media sockets are emptied; a crash of a worker loses at most this much."""
+    sweep_period_ms: int = Field(default=400, ge=20, le=5000)
+    """How often media sockets are emptied; a crash loses at most this much, and a packet or two:
+    less than half a second unless set."""
     media_timeout_seconds: float = Field(default=60.0, ge=0.0, le=86_400.0)
     """After how long without media a party of a call that is passed on is asked whether it is
     there; one that is not ends the call. 0: never."""
+    disk_warning_mb: int | None = Field(default=None, ge=0, le=1_000_000_000)
+    """Free space below which it is warned that the disk is filling up, MiB. Unless set, a tenth of
+    the filesystem, and no more than 10 GiB."""
+    disk_reserve_mb: int | None = Field(default=None, ge=0, le=1_000_000_000)
+    """Free space below which no new recording is begun: what is left is for those that run. MiB.
+    Unless set, 3 % of the filesystem, and no more than 2 GiB."""
+    retention_days: int | None = Field(default=None, ge=1, le=36_500)
+    """Recordings are deleted so many days after their end, unless their account or the policy that
+    they were begun by says otherwise. For ever unless set."""
+    max_requests: int = Field(default=256, ge=0, le=100_000)
+    """HTTP requests at once; beyond it they get 503. 0: no limit."""
+    max_owed_webhooks: int = Field(default=100_000, ge=0, le=100_000_000)
+    """Webhooks owed and not delivered; beyond it no recording is begun that would owe more.
+    0: no limit."""
+    metrics_loopback: bool = True
+    """Whether anybody on this machine may read ``/metrics``."""
+    metrics_token: str | None = Field(default=None, min_length=16, repr=False)
+    """Whoever sends it as a bearer token may read ``/metrics`` from anywhere."""
     accept_loopback: bool = True
     """Whether SIP from this machine needs no peer; its calls are the first account's."""
     loopback_record: RecordPolicy = RecordPolicy.ON_DEMAND
@@ -133,6 +152,8 @@ class Settings(BaseSettings):
     """How long SIGTERM waits for rendering and webhooks; the next start takes up the rest."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much is logged."""
+    log_format: Literal["text", "json"] = "text"
+    """``json``: an object a line, with the ids of calls and recordings in keys of their own."""
     bootstrap_account_sid: str | None = None
     """SID of the first account: a dashed UUID, or AC and 32 hex digits; random unless set."""
     bootstrap_auth_token: str | None = Field(default=None, min_length=8, repr=False)

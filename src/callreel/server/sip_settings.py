@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Annotated, Literal, Self
 
@@ -52,6 +53,15 @@ def _sip_uri(value: str) -> str:
     return value
 
 
+Retention = Annotated[int | None, Field(ge=1, le=36_500)]
+
+
+def begins_with(policy: RecordPolicy, retention_days: int | None) -> RecordingRequest | None:
+    """The recording that each call begins with; None for none."""
+    request = policy.request
+    return request and replace(request, retention_days=retention_days)
+
+
 _NO_NAMES = ("users", "loopback", "api")
 """What routes call sources that no table is about: all users, this machine, and the calls that
 programs and documents make."""
@@ -74,6 +84,8 @@ class PeerSettings(BaseModel):
     """``optional``: SRTP where it offers that. ``required``: nothing else. ``never``: none."""
     record: RecordPolicy = RecordPolicy.ON_DEMAND
     """``on-demand``: nothing is kept until the API asks. ``mono``, ``dual``: every call is."""
+    retention_days: Retention = None
+    """Such recordings are deleted so many days after their end; as the account's unless set."""
     nat: bool = False
     """Whether it is behind network address translation: where it names a private address in calls
     that are passed on, the one that its SIP comes from counts. Registered phones need not say."""
@@ -115,6 +127,8 @@ class TrunkSettings(BaseModel):
     offered with SRTP. ``never``: none."""
     record: RecordPolicy = RecordPolicy.ON_DEMAND
     """What every call from it is recorded as."""
+    retention_days: Retention = None
+    """Such recordings are deleted so many days after their end; as the account's unless set."""
     keepalive_seconds: float = Field(default=0.0, ge=0.0, le=3600.0)
     """How often it is asked whether it is there (OPTIONS): one that does not answer is tried after
     the others of a route. 0: never."""
@@ -153,6 +167,8 @@ class UserSettings(BaseModel):
     offered with SRTP. ``never``: none."""
     record: RecordPolicy = RecordPolicy.ON_DEMAND
     """What every call from it is recorded as."""
+    retention_days: Retention = None
+    """Such recordings are deleted so many days after their end; as the account's unless set."""
 
 
 class RouteSettings(BaseModel):
@@ -181,6 +197,8 @@ class RouteSettings(BaseModel):
     """How long each may ring."""
     record: RecordPolicy = RecordPolicy.ON_DEMAND
     """What every call that goes this way is recorded as."""
+    retention_days: Retention = None
+    """Such recordings are deleted so many days after their end; as the account's unless set."""
 
     @field_validator("to")
     @classmethod

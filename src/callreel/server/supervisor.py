@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import resource
 import selectors
@@ -36,10 +37,17 @@ MAX_SOCKET_PATH_BYTES = 107
 """Of a Unix socket address (``sun_path``, less its NUL)."""
 _FIRST_BACKOFF_S = 0.1
 _LONGEST_BACKOFF_S = 5.0
-_HEALTHY_AFTER_S = 30.0
+_HEALTHY_AFTER_S = 3.0
+"""A worker that lived so long was no failed start: its successor is started at once."""
 _BAD_CONFIGURATION = (2, 78)
+REPLACE_SIGNAL = signal.SIGUSR2
+"""To the supervisor, which passes it on: have the control process replaced by a new one, of
+whatever version is installed by now. The workers go on."""
+REPLACE_ME = 75
+"""Exit status of a control process that is to be replaced (``EX_TEMPFAIL``)."""
 _BACKLOG = 64
 _RETRY_SEND_S = 0.02
+_log_as_json = False
 _SAME_SIGNAL_S = 0.2
 """A second SIGTERM that comes sooner is the same order told twice, to us and to our group."""
 
@@ -63,16 +71,24 @@ def supervise(
     control_argv: Sequence[str],
     worker_argvs: Sequence[Sequence[str]],
     runtime_dir: Path,
+    inherited: Sequence[int] = (),
+    log_format: str = "text",
 ) -> int:
     """Run the processes until the control process ends in order or a signal comes; exit status.
 
     SIGTERM or SIGINT: the control process drains, then the workers end, then 0. A second one: all
-    are killed at once, 1. SIGHUP is passed on to the control process. A configuration that the
-    control process refuses (exit status 2 or 78 before it was ready) gives that status.
+    are killed at once, 1. SIGHUP is passed on to the control process, and so is
+    ``REPLACE_SIGNAL``, upon which a new one is started as soon as it is gone. A configuration that
+    the control process refuses (exit status 2 or 78 before it was ready) gives that status.
+
+    Descriptors ``inherited`` stay open for as long as any process of ours lives: a lock that must
+    not be free before.
 
     Raises ``UsageError`` if ``runtime_dir`` cannot hold sockets.
     """
-    return _Supervisor(control_argv, worker_argvs, runtime_dir).run()
+    global _log_as_json
+    _log_as_json = log_format == "json"
+    return _Supervisor(control_argv, worker_argvs, runtime_dir, inherited).run()
 
 
 @dataclass(slots=True)
@@ -98,7 +114,9 @@ class _Child:
     due_s: float | None = None
     """When it is to be started; None while it runs or must not."""
     ready: bool = False
-    """The control process said so."""
+    """The control process said so, be it a former one."""
+    up: bool = False
+    """The one that runs has said so."""
 
 
 class _Supervisor:
@@ -107,7 +125,9 @@ class _Supervisor:
         control_argv: Sequence[str],
         worker_argvs: Sequence[Sequence[str]],
         runtime_dir: Path,
+        inherited: Sequence[int],
     ) -> None:
+        self._inherited = inherited
         self._selector = selectors.DefaultSelector()
         self._control = _Child("control process", control_argv, -1)
         self._workers = [
@@ -130,7 +150,10 @@ class _Supervisor:
         waker, signalled = socket.socketpair()
         waker.setblocking(False)
         signalled.setblocking(False)
-        signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+        signals = (
+            *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD),
+            REPLACE_SIGNAL,
+        )
         before = {number: signal.signal(number, lambda *_: None) for number in signals}
         wakeup_before = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         self._selector.register(signalled, selectors.EVENT_READ, signalled)
@@ -186,6 +209,10 @@ class _Supervisor:
         for number in numbers:
             if number == signal.SIGHUP:
                 _signal(self._control, signal.SIGHUP)
+            elif number == REPLACE_SIGNAL:
+                if self._control.up and self._status is None:
+                    _log("the control process is to be replaced")
+                    _signal(self._control, REPLACE_SIGNAL)
             elif number in (signal.SIGTERM, signal.SIGINT):
                 now = time.monotonic()
                 if self._told_s is None:
@@ -230,7 +257,8 @@ class _Supervisor:
         kind = socket.SOCK_STREAM if child is self._control else socket.SOCK_SEQPACKET
         ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
         environment = {**os.environ}
-        passed = [theirs.fileno()]
+        passed = [theirs.fileno(), *self._inherited]
+        child.up = False
         if child.listener is None:
             environment[LIFELINE_FD] = str(theirs.fileno())
         else:
@@ -290,11 +318,15 @@ class _Supervisor:
         if child is self._control and status == 0:
             self._end(0)
             return
+        if child is self._control and status == REPLACE_ME and child.up:
+            child.due_s = time.monotonic()
+            return
         _log(f"the {child.name} {_of_what(status)}")
         if status in _BAD_CONFIGURATION and not self._control.ready:
             self._end(status)
             return
-        if time.monotonic() - child.started_s >= _HEALTHY_AFTER_S:
+        lived_s = time.monotonic() - child.started_s
+        if child.up if child is self._control else lived_s >= _HEALTHY_AFTER_S:
             child.backoff_s = _FIRST_BACKOFF_S
         self._start_later(child)
 
@@ -312,7 +344,8 @@ class _Supervisor:
         try:
             if child is self._control:
                 said = child.link.recv(64)
-                child.ready = child.ready or bool(said)
+                child.up = child.up or bool(said)
+                child.ready = child.ready or child.up
                 if not said:
                     self._unlink(child)
                 return bool(said)
@@ -447,6 +480,11 @@ def _of_what(status: int) -> str:
 
 
 def _log(text: str) -> None:
+    line = f"callreel supervisor: {text}"
+    if _log_as_json:
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        keys = {"at": at, "level": "warning", "logger": "callreel.supervisor", "message": text}
+        line = json.dumps(keys)
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"callreel supervisor: {text}\n")
+        sys.stderr.write(f"{line}\n")
         sys.stderr.flush()

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from callreel.capture.gauge import Longest
+
 log = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
@@ -26,8 +28,13 @@ class Syncer:
         self._folder = folder
         self._busy = busy
         self._libc = ctypes.CDLL(None, use_errno=True)
-        self.longest_s = 0.0
-        """The longest sync so far: with the period and the sweep, what a power cut can take."""
+        self.syncs = 0
+        """So far."""
+        self.seconds = 0.0
+        """They took in all."""
+        self.failing = ""
+        """Why the last one failed; empty if it did not."""
+        self._longest = Longest()
 
     async def run(self) -> None:
         """Sync until cancelled."""
@@ -46,11 +53,19 @@ class Syncer:
     async def _sync(self, descriptor: int) -> None:
         begun = time.monotonic()
         failure = await asyncio.to_thread(self._syncfs, descriptor)
-        self.longest_s = max(self.longest_s, time.monotonic() - begun)
+        took_s = time.monotonic() - begun
+        self.syncs += 1
+        self.seconds += took_s
+        self._longest.saw(round(took_s * 1e9), time.monotonic_ns())
+        self.failing = errno.errorcode.get(failure, str(failure)) if failure else ""
         if failure:
             log.error(
                 "journals in %s cannot be synced: %s", self._folder, errno.errorcode.get(failure)
             )
+
+    def longest_s(self) -> float:
+        """The longest of late: with the period and the sweep, what a power cut can take."""
+        return self._longest.since(time.monotonic_ns()) / 1e9
 
     def _syncfs(self, descriptor: int) -> int:
         return ctypes.get_errno() if self._libc.syncfs(descriptor) else 0

@@ -193,6 +193,12 @@ class AccountService:
             "has a new token",
         )
 
+    async def set_retention(self, account: Account, days: int | None) -> Account:
+        """Have its recordings deleted so many days after their end; 0: never; None: as the
+        server's settings say."""
+        what = "as the server's" if days is None else f"{days} days" if days else "for ever"
+        return await self._change(replace(account, retention_days=days), f"keeps recordings {what}")
+
     async def set_signing_key(self, account: Account, *, apart: bool) -> Account:
         """Sign webhooks with a new key of their own, or with the token."""
         key = self._context.ids.new_token() if apart else account.auth_token

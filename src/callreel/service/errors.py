@@ -37,6 +37,10 @@ class Unavailable(CallreelError):
     """The machine cannot do it now: no worker, no room, no database. Worth trying again."""
 
 
+class NoRoom(Unavailable):
+    """The disk is nearly full: what is left is for the recordings that run."""
+
+
 class TooManyFailures(CallreelError):
     """So many wrong credentials came from this source that none of its are looked at for now."""
 

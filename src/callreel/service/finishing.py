@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +40,18 @@ class FinishingService:
         self._renderer = renderer
         self._media_store = media_store
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._again = asyncio.Event()
+        self.renders = 0
+        """Recordings finished since the start."""
+        self.render_seconds = 0.0
+        """Rendering took in all."""
+        self.failing: dict[str, str] = {}
+        """Recordings that could not be finished when it was last tried, and why."""
+
+    def try_again(self) -> None:
+        """Try everything that failed again now: what was in the way is said to be gone."""
+        self._again.set()
+        self._again = asyncio.Event()
 
     def enqueue(self, recording: Recording) -> None:
         """Finish this recording in the background."""
@@ -71,7 +84,7 @@ class FinishingService:
                 log.warning("there is a journal, but no recording %s", recording_id)
             elif found.status in (RecordingStatus.COMPLETED, RecordingStatus.ABSENT):
                 try:
-                    await self._discard(found)
+                    await self._release(found)
                 except CallreelError as error:  # no reason not to start
                     log.error("recording %s: %s", recording_id, error)
 
@@ -99,7 +112,7 @@ class FinishingService:
         await self._until(self._finish, recording, "is not finished yet")
         # Apart from the step before: what is committed must never be rendered again, least of all
         # from a journal that is half deleted.
-        await self._until(self._discard, recording, "is finished, its journal is not deleted yet")
+        await self._until(self._release, recording, "is finished, its journal is not deleted yet")
 
     async def _until(
         self, step: Callable[[Recording], Awaitable[None]], recording: Recording, trouble: str
@@ -109,18 +122,26 @@ class FinishingService:
         while True:
             try:
                 await step(recording)
+                self.failing.pop(recording.id, None)
                 return
             except CallreelError as error:
+                self.failing[recording.id] = str(error)
                 log.error("recording %s %s: %s", recording.id, trouble, error)
-            except Exception:
+            except Exception as error:
+                self.failing[recording.id] = type(error).__name__
                 log.exception("recording %s %s", recording.id, trouble)
-            await asyncio.sleep(pause_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._again.wait()
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     async def _finish(self, recording: Recording) -> None:
         if not await self._is_stopped(recording):
             return  # committed although we were told that it failed, or by an earlier task
+        begun = self._context.clock.monotonic()
         rendered = await self._renderer.render(recording)
+        self.render_seconds += self._context.clock.monotonic() - begun
+        self.renders += 1
         key = media_key(recording)
         await self._put(f"{key}.json", rendered.report)
         if rendered.wav is not None:
@@ -153,8 +174,8 @@ class FinishingService:
         assert found is None or not found.is_live, "only what has stopped is finished"
         return found is not None and found.status is RecordingStatus.STOPPED
 
-    async def _discard(self, recording: Recording) -> None:
-        await self._renderer.discard(recording.id)
+    async def _release(self, recording: Recording) -> None:
+        await self._renderer.release(recording.id)
 
     async def _put(self, key: str, path: Path) -> None:
         await self._media_store.put_file(key, path)

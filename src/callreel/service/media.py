@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 from callreel.calls.model import Recording, RecordingStatus
-from callreel.calls.rendering import Renderer
+from callreel.calls.rendering import Encoding, Renderer
 from callreel.mediastore import MediaStore
 
 
@@ -20,12 +21,26 @@ class MediaFormat(Enum):
 
     WAV = "wav"
     MP3 = "mp3"
+    FLAC = "flac"
+    OPUS = "opus"
+    """In an Ogg container."""
+
+    @property
+    def encoding(self) -> Encoding | None:
+        """What makes it of a WAV; None where it is one."""
+        return None if self is MediaFormat.WAV else Encoding(self.value)
 
 
 _MIXED = ".mono"
 _PEAKS = ".peaks"
-_DERIVED = (*(f"{_MIXED}.{one.value}" for one in MediaFormat), f".{MediaFormat.MP3.value}")
+_DERIVED = (
+    *(f"{_MIXED}.{one.value}" for one in MediaFormat),
+    *(f".{one.value}" for one in MediaFormat if one.encoding is not None),
+)
 """Ends of the keys of what is made from the WAV when it is first asked for."""
+
+_Make = Callable[[Path, Path], Awaitable[Path]]
+"""Makes something of a WAV in a folder of its own; where it then is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +85,7 @@ class MediaService:
         variant = f"{_MIXED if mixed else ''}.{format_.value}"
         found = await self._store.head(media_key + variant)
         if found is None and variant in _DERIVED:
-            await self._make_once(media_key, variant)
+            await self._make_once(media_key, variant, partial(self._in_format, format_, mixed))
             found = await self._store.head(media_key + variant)
         if found is None:
             return None
@@ -102,7 +117,7 @@ class MediaService:
         key = media_key + _PEAKS
         found = await self._store.head(key)
         if found is None:
-            await self._make_once(media_key, _PEAKS)
+            await self._make_once(media_key, _PEAKS, self._drawn)
             found = await self._store.head(key)
         if found is None:
             return None
@@ -118,35 +133,39 @@ class MediaService:
         for end in (*_DERIVED, _PEAKS, ".json"):
             await self._store.delete(media_key + end)
 
-    async def _make_once(self, media_key: str, variant: str) -> None:
+    async def _make_once(self, media_key: str, variant: str, make: _Make) -> None:
         """Make it, once for all who wait; one who goes away does not take it from the others."""
         key = media_key + variant
         task = self._making.get(key)
         if task is None:
-            task = asyncio.create_task(self._make(media_key, variant), name=f"make {key}")
+            task = asyncio.create_task(self._make(media_key, variant, make), name=f"make {key}")
             self._making[key] = task
             task.add_done_callback(lambda _: self._making.pop(key, None))
         await asyncio.shield(task)
 
-    async def _make(self, media_key: str, variant: str) -> None:
+    async def _make(self, media_key: str, variant: str, make: _Make) -> None:
         wav = f"{media_key}.wav"
         if await self._store.head(wav) is None:
             return  # deleted meanwhile
-        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
-            source, made = await self._local(wav, Path(folder, "in.wav")), Path(folder, "out")
-            if variant == _PEAKS:
-                await self._renderer.peaks(source, made)
-                await self._store.put_file(media_key + variant, made)
-                return
-            if variant.startswith(_MIXED):
-                mixed = Path(folder, "mixed")
-                await self._renderer.mixdown(source, mixed)
-                source = mixed
-            if variant.endswith(f".{MediaFormat.MP3.value}"):
-                await self._renderer.mp3(source, made)
-            else:
-                made = source
+        with tempfile.TemporaryDirectory(dir=self._scratch) as name:
+            folder = Path(name)
+            made = await make(await self._local(wav, folder / "in.wav"), folder)
             await self._store.put_file(media_key + variant, made)
+
+    async def _in_format(
+        self, format_: MediaFormat, mixed: bool, source: Path, folder: Path
+    ) -> Path:
+        if mixed:
+            await self._renderer.mixdown(source, folder / "mixed")
+            source = folder / "mixed"
+        if format_.encoding is None:
+            return source
+        await self._renderer.encode(source, folder / "out", format_.encoding)
+        return folder / "out"
+
+    async def _drawn(self, source: Path, folder: Path) -> Path:
+        await self._renderer.peaks(source, folder / "out")
+        return folder / "out"
 
     async def _local(self, key: str, path: Path) -> Path:
         """Where a stored file lies on this machine: fetched to ``path`` where the store is not."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from callreel.base.errors import MachineError
+from callreel.base.errors import CallreelError, MachineError, UsageError
 from callreel.calls.media import CaptureStarted, NoAnswer
 from callreel.calls.model import (
     Account,
@@ -23,8 +23,10 @@ from callreel.calls.model import (
 )
 from callreel.service.callbacks import owed
 from callreel.service.context import Context
-from callreel.service.errors import NotFound, NotInProgress, Unavailable
+from callreel.service.errors import NoRoom, NotFound, NotInProgress, Unavailable
+from callreel.service.room import Step
 from callreel.store import accounts, calls, deliveries, recordings
+from callreel.store.database import DatabaseUnavailable
 from callreel.store.pages import Page, Position
 from callreel.store.recordings import RecordingFilter
 
@@ -62,6 +64,8 @@ class RecordingService:
         self._stopped = stopped
         self._locks = _CallLocks()
         self._tasks: set[asyncio.Task[None]] = set()
+        # Calls with a policy that there was no room for.
+        self._unrecorded: dict[str, tuple[Account, RecordingRequest, RecordingSource]] = {}
 
     async def start(
         self,
@@ -75,7 +79,8 @@ class RecordingService:
 
         Returns once the worker is keeping audio. A second start of the same source gives the live
         recording, unchanged (contract §4.1). Raises :class:`NotFound`, :class:`NotInProgress`,
-        :class:`Unavailable`; then nothing has changed.
+        :class:`Unavailable`, of these :class:`NoRoom` where the disk is nearly full; then nothing
+        has changed, or is being undone.
         """
         context = self._context
         seal = context.database.seal
@@ -89,6 +94,10 @@ class RecordingService:
                 for other in await recordings.of_call(connection, seal, call_id):
                     if other.is_live and other.source is source:
                         return other, False
+                if context.room.step is Step.OUT:
+                    raise NoRoom(f"no new recording is begun: {context.room.text}")
+                if request.callback is not None and context.backlog.is_full:
+                    raise Unavailable(f"{context.backlog.owed} webhooks are owed already")
                 now = context.clock.now()
                 recording = Recording(
                     id=context.ids.new_id(),
@@ -112,9 +121,63 @@ class RecordingService:
                 raise Unavailable(
                     f"the media worker cannot record this call now: {error}"
                 ) from None
-            recording = await self._begun(account, recording, captured)
+            try:
+                recording = await self._begun(account, recording, captured)
+            except DatabaseUnavailable as error:
+                self._undo_later(recording)
+                raise Unavailable(f"that it began cannot be noted: {error}") from None
         log.info("recording %s of call %s started (%s)", recording.id, call_id, source.value)
         return recording, True
+
+    async def begin_with_call(
+        self,
+        account: Account,
+        call_id: str,
+        request: RecordingRequest,
+        *,
+        source: RecordingSource = RecordingSource.TRUNKING,
+    ) -> None:
+        """A recording that a call begins with, by a policy. Where the disk is nearly full the call
+        goes on all the same, and is recorded as soon as there is room. Raises as :meth:`start`.
+        """
+        try:
+            await self.start(account, call_id, request, source=source)
+        except NoRoom as error:
+            log.error("call %s goes on unrecorded for now: %s", call_id, error)
+            self._unrecorded[call_id] = (account, request, source)
+
+    async def room_again(self) -> None:
+        """There is room again: record the calls that had to go on without, if they still do."""
+        waiting, self._unrecorded = self._unrecorded, {}
+        for call_id, (account, request, source) in waiting.items():
+            try:
+                await self.begin_with_call(account, call_id, request, source=source)
+            except (NotFound, NotInProgress):
+                continue
+            except CallreelError as error:
+                log.error("call %s goes on unrecorded: %s", call_id, error)
+
+    def _undo_later(self, recording: Recording) -> None:
+        """Keep nothing of it, and forget its row: whoever asked for it was told that it failed."""
+
+        async def undo() -> None:
+            database = self._context.database
+            while True:
+                try:
+                    await self._context.media.stop(recording.id)
+                except NoAnswer:
+                    continue
+                except MachineError as error:
+                    log.error("recording %s was not stopped in order: %s", recording.id, error)
+                try:
+                    async with database.begin() as connection:
+                        await recordings.remove(connection, recording.id)
+                    break
+                except DatabaseUnavailable:
+                    await asyncio.sleep(_STOP_AGAIN_S)
+            self._stopped(recording)  # no row any more: its journal is deleted then
+
+        self._in_background(undo(), f"undo {recording.id}")
 
     async def _begun(
         self, account: Account, recording: Recording, captured: CaptureStarted
@@ -184,6 +247,31 @@ class RecordingService:
         async with self._live(recording) as live:
             await self._stop(live)
 
+    async def not_kept(self, recording_id: str) -> None:
+        """A worker says that it keeps it no more, although nobody had asked it to end.
+
+        While its call is there it goes on, with a gap; else it ends with what there is. Nothing
+        for one that is over.
+        """
+        database = self._context.database
+        async with database.read() as connection:
+            found = await recordings.get(connection, database.seal, recording_id)
+        if found is None or not found.is_live:
+            return
+        with suppress(NotFound, NotInProgress):
+            async with self._live(found) as live:
+                # What is paused cannot begin without a moment that should not be kept.
+                if live.status is RecordingStatus.IN_PROGRESS:
+                    try:
+                        tracks = live.request.track.tracks
+                        await self._context.media.start(live.id, live.call_id, tracks)
+                    except (MachineError, UsageError) as error:
+                        log.error("recording %s cannot go on: %s", live.id, error)
+                    else:
+                        log.warning("recording %s goes on after a gap", live.id)
+                        return
+                await self._stop(live)
+
     @asynccontextmanager
     async def call_ending(self, call_id: str) -> AsyncIterator[None]:
         """Stop whatever of a call is still live; within, nothing can be started.
@@ -191,6 +279,7 @@ class RecordingService:
         Within, the call is to be marked as over: a start that came between the two would be kept
         by nobody and finished by nobody.
         """
+        self._unrecorded.pop(call_id, None)
         database = self._context.database
         async with self._locks.hold(call_id):
             async with database.read() as connection:
@@ -230,7 +319,8 @@ class RecordingService:
             while True:
                 await asyncio.sleep(_STOP_AGAIN_S)
                 try:
-                    await self._context.media.stop(recording.id)
+                    # Nothing of what came since we said that it had stopped.
+                    await self._context.media.stop(recording.id, until=recording.end_time)
                 except NoAnswer:
                     continue
                 except MachineError as error:
@@ -263,6 +353,9 @@ class RecordingService:
                         else:
                             await self._context.media.resume(live.id)
                 except NoAnswer:
+                    continue
+                except DatabaseUnavailable:
+                    await asyncio.sleep(_STOP_AGAIN_S)
                     continue
                 except (MachineError, NotFound, NotInProgress) as error:
                     log.info("recording %s is left as it is: %s", recording.id, error)

@@ -293,8 +293,6 @@ class BackToBack:
         except (PeerError, ValueError, KeyError, TypeError) as error:
             log.error("call %s cannot be taken up: %s", call_id, error)
             return ()
-        if bridge is None:
-            return ()
         for leg in bridge.legs:
             assert leg.dialog is not None
             # What was sent since it was written down is unknown; a gap is allowed (§12.2.1.1).

@@ -73,7 +73,10 @@ class Bridge:
     def to_json(self) -> str:
         """All that a new process needs to go on with it: kept with the caller's call."""
         legs = [leg.to_dict() for leg in self.legs]
-        return json.dumps({"kind": KIND, "source": self.source.name, "legs": legs})
+        source = self.source
+        return json.dumps(
+            {"kind": KIND, "source": source.name, "account": source.account_id, "legs": legs}
+        )
 
     @staticmethod
     def child_json() -> str:
@@ -81,15 +84,13 @@ class Bridge:
         return json.dumps({"kind": KIND, "legs": []})
 
     @classmethod
-    def from_dict(
-        cls, state: dict[str, Any], source: Callable[[str], Source | None]
-    ) -> Bridge | None:
-        """What :meth:`to_json` wrote; None where its source is not configured any more.
+    def from_dict(cls, state: dict[str, Any], source: Callable[[str], Source | None]) -> Bridge:
+        """What :meth:`to_json` wrote. A source that is not configured any more is known by its
+        name alone: a call that was admitted goes on.
 
         Raises ``PeerError``, ``ValueError``, ``KeyError`` or ``TypeError`` for anything else.
         """
-        found = source(state["source"])
-        if found is None:
-            return None
+        name = str(state["source"])
+        found = source(name) or Source(name, str(state.get("account", "")))
         caller, callee = (Leg.from_dict(one) for one in state["legs"])
         return cls(found, caller, callee)

@@ -12,7 +12,7 @@ from callreel.base.clock import Clock
 from callreel.base.errors import PeerError
 from callreel.base.ids import IdSource
 from callreel.calls.media import MediaAddress, MediaPlane, Stream
-from callreel.calls.model import Account, Call, RecordingRequest, RecordingSource, Track
+from callreel.calls.model import Account, Call, RecordingRequest, Track
 from callreel.service.accounts import AccountService
 from callreel.service.calls import CallService
 from callreel.service.errors import Unavailable
@@ -140,7 +140,7 @@ class Means:
     async def record(self, account: Account, call: Call, request: RecordingRequest) -> None:
         """Begin what a policy asks for. Raises ``Refused`` (503)."""
         try:
-            await self.recordings.start(account, call.id, request, source=RecordingSource.TRUNKING)
+            await self.recordings.begin_with_call(account, call.id, request)
         except Unavailable as error:
             raise Refused(503, str(error), [("Retry-After", "10")]) from None
 

@@ -13,7 +13,7 @@ from callreel.base.clock import Clock
 from callreel.base.errors import PeerError
 from callreel.base.ids import IdSource
 from callreel.calls.media import MediaPlane
-from callreel.calls.model import Call, CallStatus, RecordingSource
+from callreel.calls.model import Call, CallStatus
 from callreel.service.accounts import AccountService
 from callreel.service.calls import CallService, NewCall
 from callreel.service.errors import Unavailable
@@ -273,9 +273,7 @@ class RecordingServer:
         account = await self._accounts.get(call.account_id)
         assert account is not None, "a peer's account exists, or the server would not have started"
         try:
-            await self._recordings.start(
-                account, call.id, peer.record, source=RecordingSource.TRUNKING
-            )
+            await self._recordings.begin_with_call(account, call.id, peer.record)
         except Unavailable as error:
             raise Refused(503, str(error), [("Retry-After", "10")]) from None
 

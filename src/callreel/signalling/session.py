@@ -104,6 +104,8 @@ class Session:
         return json.dumps(
             {
                 "peer": self.peer.name,
+                "account": self.peer.account_id,
+                "our_side": self.peer.our_side,
                 "dialog": self.dialog.to_dict(),
                 "sip_from": self.sip_from,
                 "sip_to": self.sip_to,
@@ -119,17 +121,20 @@ class Session:
 
     @classmethod
     def from_json(cls, call_id: str, text: str, peers: PeerDirectory) -> Session | None:
-        """What :meth:`to_json` wrote; None where its peer is not configured any more, and for a
-        session of another kind.
+        """What :meth:`to_json` wrote; None for a session of another kind.
+
+        A peer that is not configured any more is known by what was written down: a call that was
+        admitted goes on.
 
         Raises ``PeerError``, ``ValueError`` or ``KeyError`` for what it did not write.
         """
         state = json.loads(text)
         if "kind" in state:
             return None  # not one of these
-        peer = peers.named(state["peer"])
-        if peer is None:
-            return None
+        name = state["peer"]
+        peer = peers.named(name) or Peer(
+            name, (), state.get("account", ""), None, state.get("our_side")
+        )
         metadata = state["metadata"]
         timer = state["timer"]
         return cls(

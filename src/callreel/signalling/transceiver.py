@@ -117,6 +117,11 @@ class Transceiver:
         return local
 
     @property
+    def connections(self) -> int:
+        """Open connections, of either direction."""
+        return len(self._streams)
+
+    @property
     def is_listening(self) -> bool:
         """Whether requests can reach us."""
         return not self._closed and self._addressing.is_listening

@@ -136,6 +136,7 @@ def _changeable(account: Account, seal: Seal) -> dict[str, Any]:
         "signing_key": seal.seal(account.signing_key) if own_key else None,
         "name": account.name,
         "token_rotated_at": account.token_rotated_at,
+        "retention_days": account.retention_days,
     }
 
 
@@ -149,4 +150,5 @@ def _account(row: Row[Any], seal: Seal) -> Account:
         created_at=row.created_at,
         name=row.name,
         token_rotated_at=row.token_rotated_at,
+        retention_days=row.retention_days,
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,28 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, event, make_url, pool, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    TimeoutError as PoolTimeout,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from callreel.base.errors import MachineError, UsageError
 from callreel.store.seal import Seal
 
 _DRIVERS = {"sqlite": ("pysqlite", "aiosqlite"), "postgresql": ("psycopg", "psycopg")}
+
+
+_WRITER_PATIENCE_S = 30.0
+"""How long a transaction waits for those before it."""
+_BUSY_MS = 5000
+"""How long SQLite waits for another process that has locked the file."""
+
+
+class DatabaseUnavailable(MachineError):
+    """The database is locked, read-only, full or gone. What was asked was not done; ask again."""
 
 
 class Database:
@@ -57,7 +72,7 @@ class Database:
                 "journal_mode=WAL",
                 "synchronous=FULL",
                 "foreign_keys=ON",
-                "busy_timeout=10000",
+                f"busy_timeout={_BUSY_MS}",
             ):
                 cursor.execute(f"PRAGMA {pragma}")
             cursor.close()
@@ -88,19 +103,34 @@ class Database:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that writes: committed at the end, rolled back on an exception."""
-        if self._writer is None:
-            async with self._reader.begin() as connection:
+        """A transaction that writes: committed at the end, rolled back on an exception.
+
+        Raises :class:`DatabaseUnavailable`.
+        """
+        with _translated():
+            if self._writer is None:
+                async with self._reader.begin() as connection:
+                    yield connection
+                return
+            async with self._turn(), self._writer.begin() as connection:
                 yield connection
-            return
-        async with self._write_lock, self._writer.begin() as connection:
-            yield connection
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Writers one after the other. Where each waits for a locked file none waits for ever."""
+        async with asyncio.timeout(_WRITER_PATIENCE_S):
+            await self._write_lock.acquire()
+        try:
+            yield
+        finally:
+            self._write_lock.release()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that only reads."""
-        async with self._reader.connect() as connection, connection.begin():
-            yield connection
+        """A transaction that only reads. Raises :class:`DatabaseUnavailable`."""
+        with _translated():
+            async with self._reader.connect() as connection, connection.begin():
+                yield connection
 
     async def ping(self) -> None:
         """Raises whatever the database raises when it cannot answer."""
@@ -112,3 +142,18 @@ class Database:
         await self._reader.dispose()
         if self._writer is not None:
             await self._writer.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """What the engines raise when they cannot be used, as one error of ours."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise DatabaseUnavailable(f"the database cannot be used now: {error.orig}") from error
+    except PoolTimeout as error:
+        raise DatabaseUnavailable(
+            "the database cannot be used now: no connection is free"
+        ) from error
+    except TimeoutError as error:
+        raise DatabaseUnavailable("the database cannot be used now: it is too slow") from error

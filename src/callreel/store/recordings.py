@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,8 +11,10 @@ from sqlalchemy import (
     ColumnElement,
     Row,
     Select,
+    and_,
     bindparam,
     delete as delete_from,
+    func,
     insert,
     literal_column,
     or_,
@@ -41,6 +43,7 @@ from callreel.store.pages import Page, Position, fetch_page
 from callreel.store.schema import calls, recordings
 from callreel.store.seal import Seal
 
+_FINISHED = (RecordingStatus.COMPLETED.value, RecordingStatus.ABSENT.value)
 LIVE = (RecordingStatus.IN_PROGRESS, RecordingStatus.PAUSED)
 
 
@@ -143,6 +146,94 @@ async def with_status(
     return [_recording(row, seal) for row in found]
 
 
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A finished recording that is to go."""
+
+    id: str
+    """32 hex digits."""
+    account_id: str
+    """Whose it is."""
+    size_bytes: int
+    """Of its WAV."""
+
+
+async def expired(
+    connection: AsyncConnection,
+    cutoffs: Mapping[str, datetime | None],
+    by_days: Mapping[int, datetime],
+    *,
+    limit: int,
+) -> Sequence[Expired]:
+    """Some of the finished recordings that ended before their time, the oldest first.
+
+    ``cutoffs``, by account, are for those that have no retention of their own (None: they stay);
+    ``by_days`` for those that have, by its days.
+    """
+    mine = [
+        and_(recordings.c.retention_days == days, recordings.c.end_time < before)
+        for days, before in by_days.items()
+    ]
+    mine += [
+        and_(
+            recordings.c.account_id == account_id,
+            recordings.c.retention_days.is_(None),
+            recordings.c.end_time < before,
+        )
+        for account_id, before in cutoffs.items()
+        if before is not None
+    ]
+    if not mine:
+        return []
+    found = await connection.execute(
+        select(recordings.c.id, recordings.c.account_id, recordings.c.size_bytes)
+        .where(recordings.c.status.in_(_FINISHED), or_(*mine))
+        .order_by(recordings.c.end_time, recordings.c.id)
+        .limit(limit)
+    )
+    return [Expired(row.id, row.account_id, row.size_bytes or 0) for row in found]
+
+
+async def retentions(connection: AsyncConnection) -> Sequence[int]:
+    """The retentions, in days, that recordings have of their own."""
+    wanted = recordings.c.retention_days
+    found = await connection.scalars(select(wanted).where(wanted.is_not(None)).distinct())
+    return [int(days) for days in found]
+
+
+async def ended_before(
+    connection: AsyncConnection, before: datetime, *, account_id: str | None, limit: int
+) -> Sequence[Expired]:
+    """Some of the finished recordings that ended before an instant, the oldest first."""
+    query = select(recordings.c.id, recordings.c.account_id, recordings.c.size_bytes).where(
+        recordings.c.status.in_(_FINISHED), recordings.c.end_time < before
+    )
+    if account_id is not None:
+        query = query.where(recordings.c.account_id == account_id)
+    found = await connection.execute(
+        query.order_by(recordings.c.end_time, recordings.c.id).limit(limit)
+    )
+    return [Expired(row.id, row.account_id, row.size_bytes or 0) for row in found]
+
+
+async def after(
+    connection: AsyncConnection, seal: Seal, last_id: str, *, limit: int
+) -> Sequence[Recording]:
+    """Every account's recordings in the order of their ids, those after ``last_id``."""
+    found = await connection.execute(
+        select(recordings).where(recordings.c.id > last_id).order_by(recordings.c.id).limit(limit)
+    )
+    return [_recording(row, seal) for row in found]
+
+
+async def counts(connection: AsyncConnection) -> Mapping[RecordingStatus, int]:
+    """How many stand where."""
+    found = await connection.execute(
+        select(recordings.c.status, func.count()).group_by(recordings.c.status)
+    )
+    return {RecordingStatus(status): int(count) for status, count in found}
+
+
 async def page(
     connection: AsyncConnection,
     seal: Seal,
@@ -232,6 +323,7 @@ def _values(recording: Recording, seal: Seal) -> dict[str, Any]:
         "error_code": recording.error_code,
         "media_key": recording.media_key,
         "sha256": recording.sha256,
+        "retention_days": recording.request.retention_days,
         "gap_count": recording.gap_count,
     }
 
@@ -255,6 +347,7 @@ def _recording(row: Row[Any], seal: Seal) -> Recording:
             track=RecordingTrack(row.track),
             trim=Trim(row.trim),
             callback=callback,
+            retention_days=row.retention_days,
         ),
         created_at=row.created_at,
         updated_at=row.updated_at,

@@ -55,6 +55,7 @@ accounts = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("name", Text, nullable=False, server_default=""),
     Column("token_rotated_at", UtcTime, nullable=True),
+    Column("retention_days", Integer, nullable=True),  # null: the server's; 0: for ever
 )
 
 api_keys = Table(
@@ -170,6 +171,7 @@ recordings = Table(
     Column("error_code", Integer),
     Column("media_key", Text),
     Column("sha256", String(64)),
+    Column("retention_days", Integer),  # by a policy; null: the account's
     Column("gap_count", Integer),
     Index("recordings_newest", "account_id", "created_at", "id"),
     Index("recordings_of_call", "call_id", "created_at"),

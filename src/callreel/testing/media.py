@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +20,7 @@ from callreel.calls.media import (
     Stream,
 )
 from callreel.calls.model import PauseBehavior, Recording, Track
-from callreel.calls.rendering import Rendered
+from callreel.calls.rendering import Encoding, Rendered
 
 
 class ScriptedMedia:
@@ -34,6 +36,8 @@ class ScriptedMedia:
         """Steps in order, each with its call or recording."""
         self.live: dict[str, str] = {}
         """Recordings that are being kept, with their calls."""
+        self.stopped_until: list[datetime | None] = []
+        """Up to when recordings were to be kept, as asked, in order."""
         self.bridged: dict[str, str] = {}
         """Calls that are bridged, both ways."""
 
@@ -100,8 +104,9 @@ class ScriptedMedia:
         self._step("resume", recording_id)
         return self._clock.now()
 
-    async def stop(self, recording_id: str) -> CaptureStopped:
+    async def stop(self, recording_id: str, *, until: datetime | None = None) -> CaptureStopped:
         """Until now, says the clock."""
+        self.stopped_until.append(until)
         self._step("stop", recording_id)
         self.live.pop(recording_id, None)
         return CaptureStopped(self._clock.now(), packets=1)
@@ -134,9 +139,9 @@ class ScriptedRenderer:
         """Recordings whose journal an earlier run left."""
         self.discarded: list[str] = []
         """Recordings whose journal was deleted."""
-        self.encode = asyncio.Event()
-        """Until it is set, an MP3 is being encoded."""
-        self.encode.set()
+        self.may_encode = asyncio.Event()
+        """Until it is set, whatever is being encoded is not finished."""
+        self.may_encode.set()
 
     async def render(self, recording: Recording) -> Rendered:
         """One second of nothing."""
@@ -145,16 +150,17 @@ class ScriptedRenderer:
             raise MachineError("the disk was to fail")
         self.rendered.append(recording.id)
         report = self.folder / f"{recording.id}.json"
-        report.write_text("{}")
+        absent = self.absent_code is not None
+        sha256 = None if absent else hashlib.sha256(b"RIFF").hexdigest()
+        report.write_text(json.dumps({"sha256": sha256}))
         wav = self.folder / f"{recording.id}.wav"
         wav.write_bytes(b"RIFF")
-        absent = self.absent_code is not None
         return Rendered(
             wav=None if absent else wav,
             report=report,
             duration_ms=0 if absent else 1000,
             size_bytes=0 if absent else 4,
-            sha256=None if absent else "0" * 64,
+            sha256=sha256,
             absent_code=self.absent_code,
         )
 
@@ -162,10 +168,11 @@ class ScriptedRenderer:
         """A file that only says what it is."""
         await asyncio.to_thread(mono.write_bytes, b"MONO")
 
-    async def mp3(self, wav: Path, mp3: Path) -> None:
+    async def encode(self, wav: Path, target: Path, encoding: Encoding) -> None:
         """A file that only says what it is."""
-        await self.encode.wait()
-        await asyncio.to_thread(mp3.write_bytes, b"ID3")
+        await self.may_encode.wait()
+        data = {Encoding.MP3: b"ID3", Encoding.FLAC: b"fLaC", Encoding.OPUS: b"OggS"}[encoding]
+        await asyncio.to_thread(target.write_bytes, data)
 
     async def peaks(self, wav: Path, peaks: Path) -> None:
         """A file that only says what it is."""
@@ -174,6 +181,10 @@ class ScriptedRenderer:
     async def journals(self) -> Sequence[str]:
         """What a test says there is."""
         return self.left
+
+    async def release(self, recording_id: str) -> None:
+        """As :meth:`discard`."""
+        await self.discard(recording_id)
 
     async def discard(self, recording_id: str) -> None:
         """Noted."""

@@ -1,21 +1,23 @@
-"""What FFmpeg, as PyAV brings it, can do here."""
+"""What the libraries for sound can do here: FFmpeg, as PyAV brings it, and LAME."""
 
 from __future__ import annotations
 
 import tempfile
-import wave
 from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import numpy as np
 
 from callreel.base.errors import CallreelError
-from callreel.render.mp3 import encode_mp3
+from callreel.calls.rendering import Encoding
+from callreel.render.encoding import encode
+from callreel.render.wav import WavWriter
 from callreel.server.doctor.finding import Finding, fail, ok, warn
 from callreel.server.settings import Settings
 
-_REINSTALL = "install PyAV's own wheel: pip install --force-reinstall av"
-_DECODERS = ("g722", "opus", "g729", "gsm", "amrnb", "ilbc")
+_REINSTALL = "install the wheels anew: pip install --force-reinstall av lameenc"
+_DECODERS = ("g722", "opus", "g729", "gsm")
 
 
 def codecs(_: Settings) -> Iterator[Finding]:
@@ -30,18 +32,19 @@ def codecs(_: Settings) -> Iterator[Finding]:
         yield ok("codecs", f"{version} decodes {', '.join(_DECODERS)}")
 
 
-def mp3(_: Settings) -> Iterator[Finding]:
-    """Whether an MP3 can be made: one is."""
+def encoders(_: Settings) -> Iterator[Finding]:
+    """Whether files in each format can be made: one of each is."""
     with tempfile.TemporaryDirectory(prefix="callreel-doctor-") as folder:
-        source, made = Path(folder, "a.wav"), Path(folder, "a.mp3")
-        with wave.open(str(source), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(8000)
-            file.writeframes(bytes(16000))
-        try:
-            encode_mp3(source, made)
-        except (CallreelError, av.FFmpegError, ValueError, OSError) as error:
-            yield fail("MP3", f"cannot be made: {error}", _REINSTALL)
-            return
-        yield ok("MP3", f"a second takes {made.stat().st_size} bytes")
+        source = Path(folder, "a.wav")
+        with source.open("wb+") as file:
+            writer = WavWriter(file, rate_hz=8000, channels=1)
+            writer.write(np.zeros((8000, 1), np.int16))
+            writer.finish()
+        for encoding in Encoding:
+            made = Path(folder, f"a.{encoding.value}")
+            try:
+                encode(source, made, encoding)
+            except CallreelError as error:
+                yield fail(encoding.name, f"cannot be made: {error}", _REINSTALL)
+            else:
+                yield ok(encoding.name, f"a second takes {made.stat().st_size} bytes")

@@ -22,7 +22,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("open files", machine.open_files),
     ("receive buffers", machine.receive_buffers),
     ("codecs", audio.codecs),
-    ("MP3", audio.mp3),
+    ("outputs", audio.encoders),
     ("speech", speech.engines),
 )
 """Each with the name under which it is told that it could not be done."""

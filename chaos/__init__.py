@@ -1,0 +1,1 @@
+"""What can be lost, measured: real servers, live calls, processes killed at random instants."""
