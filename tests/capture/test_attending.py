@@ -982,3 +982,22 @@ def test_over_ipv6(tmp_path: Path, host: str) -> None:
         bench.play(0.1)
         assert party.received()
         bench.close()
+
+
+def test_whoever_looks_on_is_told_how_loud_what_we_play_is(
+    reception: Reception, tmp_path: Path
+) -> None:
+    sound, _ = prompt(tmp_path, 60 * FRAME)
+    recorder = reception.recorder
+    recorder.attend(CALL)
+    recorder.start(ONE, CALL, BOTH)
+    party, ours = recorder.observe(CALL)
+    assert (party.track, ours.track) == (Track.INBOUND, Track.OUTBOUND)
+    recorder.play(CALL, "one", [sound], token="one")
+    reception.play(0.5)
+    reception.sweep()
+    party, ours = recorder.observe(CALL)
+    assert party.level_dbfs is None
+    assert ours.level_dbfs is not None
+    assert ours.level_dbfs > -15
+    assert (ours.kept, ours.lost) == (True, 0)

@@ -122,17 +122,19 @@ class Intake:
             if recording.fresh and tap.drained_ns > recording.after_ns + _UNDER_WAY_NS:
                 recording.fresh.discard(tap)
 
-    def _show(self, live: LiveStream, batches: list[Batch]) -> None:
-        """Note what came for whoever looks on, if they still do."""
-        assert live.watch is not None
-        if self.anchor.now().mono_ns > live.watch.until_ns:
-            live.watch = None
+    def _show(self, shown: LiveStream | Attendant, batches: list[Batch]) -> None:
+        """Note what came or went for whoever looks on, if they still do."""
+        assert shown.watch is not None
+        if self.anchor.now().mono_ns > shown.watch.until_ns:
+            shown.watch = None
         else:
-            live.watch.note(batches)
+            shown.watch.note(batches)
 
     def _collect_ours(self, live: LiveStream, attendant: Attendant) -> None:
         batch = attendant.take()
         if batch is not None:
+            if attendant.watch is not None:
+                self._show(attendant, [batch])
             for keeping in attendant.keepers:
                 keeping.recording.keep(Kind.RTP, keeping.number, live.rtp, batch)
 

@@ -74,6 +74,8 @@ class Attendant:
     """Wall time of sending of each."""
     pieces: list[bytes] = field(default_factory=list)
     """The packets, as they were sent."""
+    watch: Watch | None = None
+    """What is noted of it for whoever looks on; None while nobody does."""
 
     def take(self) -> Batch | None:
         """What is to be kept; None if there is nothing."""

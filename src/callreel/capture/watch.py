@@ -125,18 +125,19 @@ def _level(
 
 
 def observe(call: LiveCall, now_ns: int) -> list[StreamState]:
-    """Look at the streams of a call: its own, and what is relayed to it."""
+    """Look at the streams of a call: its own, what is relayed to it, and what we play to it."""
     return [_look(source, now_ns) for source in call.sources()]
 
 
 def _look(source: Source, now_ns: int) -> StreamState:
     live = source.live
-    kept = bool(live.keepers)
-    if live.watch is None and kept:
-        live.watch = Watch(now_ns)
+    shown = live.attendant if source.is_ours and live.attendant is not None else live
+    kept = bool(shown.keepers)
+    if shown.watch is None and kept:
+        shown.watch = Watch(now_ns)
     level, codec = None, ""
-    if live.watch is not None:
-        level, codec = live.watch.look(
+    if shown.watch is not None:
+        level, codec = shown.watch.look(
             now_ns, live.stream.codecs, encrypted=live.stream.srtp is not None
         )
     agreed = [one.name for one in live.stream.codecs]
@@ -144,11 +145,11 @@ def _look(source: Source, now_ns: int) -> StreamState:
         number=source.number,
         track=source.track,
         codec=codec or next((n for n in agreed if n not in (COMFORT_NOISE, TELEPHONE_EVENT)), ""),
-        participant=live.stream.participant,
+        participant="" if source.is_ours else live.stream.participant,
         secure=live.stream.srtp is not None,
         sending=source.sending,
         kept=kept,
-        packets=live.watch.packets if live.watch else 0,
-        lost=live.watch.lost if live.watch else 0,
+        packets=shown.watch.packets if shown.watch else 0,
+        lost=shown.watch.lost if shown.watch else 0,
         level_dbfs=level,
     )
