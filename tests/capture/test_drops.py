@@ -56,3 +56,12 @@ def test_a_successor_counts_on(queued: int, lost: int) -> None:
     assert drops.overflowed == lost
     assert drops.overflowed + drops.refused == 60
     assert drops.total == 100
+
+
+def test_a_datagram_queued_before_the_counter_was_read_says_nothing_new() -> None:
+    drops = DropCounter(BUFFER)
+    drops.read(1000)
+    drops.drained(990, 1004, **FEW)
+    assert (drops.overflowed, drops.refused, drops.total) == (0, 1004, 1004)
+    drops.drained(1001, 1003, **FEW)
+    assert (drops.refused, drops.total) == (1004, 1004)

@@ -60,18 +60,25 @@ class DropCounter:
     def drained(self, first: int, last: int, *, datagrams: int, length_bytes: int) -> None:
         """A drain's first and last datagram carried these counts; how much it took out."""
         self._boundary(first)
-        self.refused += (last - first) % _WRAP
-        self._total = last
+        self.refused += self._advance(last)
         queued_bytes = datagrams * _OVERHEAD_BYTES + length_bytes
         self._near_full = 2 * queued_bytes >= self._buffer_bytes
 
     def read(self, total: int) -> None:
         """The counter was read from the socket itself, with no datagram at hand."""
         self._boundary(total)
+
+    def _advance(self, total: int) -> int:
+        """Go on to a count; by how much it is more. A count from before the last one is passed
+        over: a datagram that was queued before the counter was read carries it."""
+        more = (total - self._total) % _WRAP
+        if more >= _WRAP // 2:
+            return 0
         self._total = total
+        return more
 
     def _boundary(self, total: int) -> None:
-        more = (total - self._total) % _WRAP
+        more = self._advance(total)
         if self._near_full:
             self.overflowed += more
         else:
