@@ -52,6 +52,8 @@ _RARELY = 5
 _CLOCK_CHECK_NS = 500_000_000
 """How often it is looked whether the clock was set, where no sweep does so."""
 
+_STRANGERS = 100
+"""Packets of strangers to one stream that are worth a word."""
 _WATCH_NS = 5_000_000_000
 """How often silent peers are looked for."""
 
@@ -380,6 +382,9 @@ class Recorder:
             for live in call.streams.values():
                 if not live.is_read_at_once:
                     continue
+                for tap in live.taps:
+                    tap.read_drops()
+                self._look_for_strangers(live)
                 heard_ns = max(live.rtp.latch.heard_ns, live.rtcp.latch.heard_ns)
                 silent = live.stream.sending and now_ns - heard_ns >= self._silent_ns
                 if silent and not live.is_silent:
@@ -434,10 +439,20 @@ class Recorder:
                 continue
             self._intake.collect(live, rtcp=rarely)
             if rarely:
-                live.rtp.read_drops()
-                for keeping in live.keepers:
-                    keeping.recording.note_drops(keeping.number, live.rtp)
+                for tap in live.taps:
+                    tap.read_drops()
+                    for keeping in live.keepers:
+                        keeping.recording.note_drops(keeping.number, tap)
+                self._look_for_strangers(live)
         self._recordings.look_for_silence(call)
+
+    def _look_for_strangers(self, live: LiveStream) -> None:
+        """Report a stream that strangers send to: now and then, however much they send."""
+        found = live.strangers
+        if found >= max(_STRANGERS, 10 * live.strangers_told):
+            live.strangers_told = found
+            number = live.stream.number
+            self._tell(WorkerEventKind.STRANGERS, live.call, None, stream=number, packets=found)
 
     def _latched(self, live: LiveStream) -> None:
         call = live.call
