@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,10 @@ from twilio.request_validator import RequestValidator
 
 from callreel.calls.model import CallbackMethod
 from callreel.delivery.address import AddressPolicy
+from callreel.delivery.exchange import Exchange, Resolver, SystemResolver
 from callreel.delivery.model import Delivery, Outcome, Result
 from callreel.delivery.request import prepare
-from callreel.delivery.sender import MAX_ANSWER_BYTES, Sender, SystemResolver
+from callreel.delivery.sender import MAX_ANSWER_BYTES, Sender
 from callreel.testing.webhooks import Answer, WebhookReceiver
 
 KEY = "signing-key"
@@ -70,8 +72,19 @@ async def receiver() -> AsyncIterator[WebhookReceiver]:
 
 @pytest_asyncio.fixture
 async def sender() -> AsyncIterator[Sender]:
-    async with Sender(RealClock()) as made:
+    async with sending() as made:
         yield made
+
+
+@asynccontextmanager
+async def sending(
+    *,
+    policy: AddressPolicy | None = None,
+    resolver: Resolver | None = None,
+    ca_file: Path | None = None,
+) -> AsyncIterator[Sender]:
+    async with Exchange(policy=policy, resolver=resolver, ca_file=ca_file) as exchange:
+        yield Sender(RealClock(), exchange)
 
 
 async def attempt(
@@ -262,7 +275,7 @@ async def test_denied_addresses_get_no_connection(sender: Sender, url: str) -> N
 
 
 async def test_private_addresses_are_denied_where_set(receiver: WebhookReceiver) -> None:
-    async with Sender(RealClock(), policy=AddressPolicy(deny_private=True)) as strict:
+    async with sending(policy=AddressPolicy(deny_private=True)) as strict:
         outcome = await attempt(strict, receiver.url)
     assert outcome.result is Result.DENIED
     assert not receiver.received
@@ -278,7 +291,7 @@ async def test_a_name_is_resolved_once_and_that_address_is_used(
             return found
 
     names = Rebinding(hook=["169.254.169.254", "127.0.0.1"])
-    async with Sender(RealClock(), resolver=names) as sender:
+    async with sending(resolver=names) as sender:
         first = await attempt(sender, f"http://hook:{receiver.port}/")
         second = await attempt(sender, f"http://hook:{receiver.port}/")
     assert (first.result, second.result) == (Result.DELIVERED, Result.DENIED)
@@ -290,14 +303,14 @@ async def test_the_next_address_is_tried_where_one_does_not_connect(
     receiver: WebhookReceiver,
 ) -> None:
     names = Names(hook=["127.0.0.9", "::1", "127.0.0.1"])
-    async with Sender(RealClock(), resolver=names) as sender:
+    async with sending(resolver=names) as sender:
         outcome = await attempt(sender, f"http://hook:{receiver.port}/")
     assert outcome.result is Result.DELIVERED
     assert len(receiver.received) == 1
 
 
 async def test_unknown_names_are_connection_failures() -> None:
-    async with Sender(RealClock(), resolver=Names()) as sender:
+    async with sending(resolver=Names()) as sender:
         outcome = await attempt(sender, "http://nowhere.invalid/")
     assert outcome.result is Result.CONNECTION
     assert "not known" in outcome.error
@@ -309,7 +322,7 @@ async def test_a_name_server_that_hangs_costs_the_connect_timeout() -> None:
             await asyncio.Event().wait()
             raise AssertionError
 
-    async with Sender(RealClock(), resolver=Hanging()) as sender:
+    async with sending(resolver=Hanging()) as sender:
         outcome = await attempt(sender, "http://hook/#ot=100")
     assert outcome.result is Result.TIMEOUT
 
@@ -373,8 +386,8 @@ async def test_tls_is_checked_for_the_name_though_the_address_is_connected_to(
     names = Names(**{"hook.test": ["127.0.0.1"], "other.test": ["127.0.0.1"]})
     async with (
         WebhookReceiver(tls=tls) as receiver,
-        Sender(RealClock(), resolver=names, ca_file=pem) as trusting,
-        Sender(RealClock(), resolver=names) as stranger,
+        sending(resolver=names, ca_file=pem) as trusting,
+        sending(resolver=names) as stranger,
     ):
         outcome = await attempt(trusting, f"https://{host}:{receiver.port}/x")
         assert outcome.result is expected
@@ -394,7 +407,7 @@ async def test_tls_to_a_bare_address(tmp_path: Path) -> None:
     tls.load_cert_chain(pem)
     async with (
         WebhookReceiver(tls=tls) as receiver,
-        Sender(RealClock(), ca_file=pem) as sender,
+        sending(ca_file=pem) as sender,
     ):
         outcome = await attempt(sender, receiver.url)
     assert outcome.result is Result.DELIVERED

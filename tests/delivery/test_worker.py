@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from callreel.calls.model import CallbackMethod, DeliveryState
+from callreel.delivery.exchange import Exchange
 from callreel.delivery.model import Delivery, Outcome, Result
 from callreel.delivery.request import PreparedRequest
 from callreel.delivery.schedule import is_held
@@ -133,7 +134,8 @@ async def running(
     limits: Limits | None = None,
     sender: Attempts | None = None,
 ) -> AsyncIterator[DeliveryLoop]:
-    async with Sender(clock) as real:
+    async with Exchange() as exchange:
+        real = Sender(clock, exchange)
         loop = DeliveryLoop(outbox, sender or real, clock, jitter=lambda: 0.5, limits=limits)
         task = asyncio.create_task(loop.run())
         yield loop
@@ -261,7 +263,8 @@ async def test_a_slow_receiver_delays_no_other() -> None:
         for number in range(300):  # more than one look at the outbox shows
             outbox.add(delivery(f"slow{number}", f"{slow.url}#rt=15000"))
         outbox.add(delivery("quick", quick.url), T0 + timedelta(microseconds=1))
-        async with Sender(clock) as sender:
+        async with Exchange() as exchange:
+            sender = Sender(clock, exchange)
             loop = DeliveryLoop(
                 outbox, sender, clock, jitter=lambda: 0.5, limits=Limits(total=8, per_receiver=2)
             )

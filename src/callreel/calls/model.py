@@ -107,6 +107,19 @@ class CallbackEvent(Enum):
     ABSENT = "absent"
 
 
+class CallEvent(Enum):
+    """The events of a call that a webhook can be asked for (contract §12.2)."""
+
+    INITIATED = "initiated"
+    """It is being placed."""
+    RINGING = "ringing"
+    """The far end rings."""
+    ANSWERED = "answered"
+    """Somebody answered; told as ``in-progress``."""
+    COMPLETED = "completed"
+    """It is over, however it ended."""
+
+
 class CallbackMethod(Enum):
     """How a webhook is sent."""
 
@@ -134,6 +147,18 @@ class Callback:
     method: CallbackMethod = CallbackMethod.POST
     """GET or POST."""
     events: frozenset[CallbackEvent] = frozenset({CallbackEvent.COMPLETED})
+    """The events asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallCallback:
+    """Where, how and about which events of a call a program wants to be told (contract §12.2)."""
+
+    url: str
+    """Absolute http or https URL."""
+    method: CallbackMethod = CallbackMethod.POST
+    """GET or POST."""
+    events: frozenset[CallEvent] = frozenset({CallEvent.COMPLETED})
     """The events asked for."""
 
 

@@ -8,7 +8,7 @@ import typer
 
 import callreel
 from callreel.base.errors import CallreelError
-from callreel.cli import accounts, check_config, demo, keys, phone, serve
+from callreel.cli import accounts, calls, check_config, demo, doctor, keys, phone, serve
 
 app = typer.Typer(
     name="callreel",
@@ -20,8 +20,10 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("check-config")(check_config.check_config)
+app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.add_typer(accounts.app, name="accounts")
+app.add_typer(calls.app, name="calls")
 app.add_typer(keys.app, name="keys")
 app.add_typer(phone.app, name="phone")
 

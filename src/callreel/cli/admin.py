@@ -48,9 +48,9 @@ class Admin:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
-    async def get(self, *path: str) -> Any:
+    async def get(self, *path: str, **query: str) -> Any:
         """Read."""
-        return await self._ask("GET", path)
+        return await self._ask("GET", path, params=query)
 
     async def post(self, *path: str, **body: object) -> Any:
         """Make or change."""

@@ -56,7 +56,7 @@ class Delivery:
     account_id: str
     """32 hex digits."""
     event: str
-    """``in-progress``, ``completed``, ``absent`` …"""
+    """``in-progress``, ``completed``, ``absent``; of a call ``initiated``, ``ringing`` …"""
     url: str
     """As the program gave it: userinfo, query and fragment included."""
     fields: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""From an owed webhook to the HTTP request that carries it (contract §12.3, §12.4). No I/O.
+"""From what is to be said to the HTTP request that carries it (contract §12.3, §12.4). No I/O.
 
 What is signed is what is sent: the URL is put into the form in which it goes over the wire first,
 and signed then.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, quote, unquote_to_bytes, urlencode, urljoin, urlsplit
 
@@ -32,11 +33,27 @@ _HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """What is said to a program, or asked of it."""
+
+    url: str
+    """As the program gave it: userinfo, query and fragment included."""
+    fields: Mapping[str, str]
+    """The form, or with GET the query. A name occurs once."""
+    signing_key: str = field(repr=False)
+    """Key of the signature (contract §12.4)."""
+    method: CallbackMethod = CallbackMethod.POST
+    """GET or POST."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Besides the usual ones."""
+
+
+@dataclass(frozen=True, slots=True)
 class Timeouts:
     """How long a try may take, each in milliseconds."""
 
     connect_ms: int = 2000
-    """To find the address and connect: ``ot``, 100 to 10,000."""
+    """To find the address and connect: ``ot``, or ``ct`` as Twilio has it, 100 to 10,000."""
     read_ms: int = 5000
     """Between two pieces of the answer: ``rt``, 100 to 15,000."""
     total_ms: int = 15000
@@ -44,9 +61,9 @@ class Timeouts:
 
     def overridden(self, fragment: str) -> Timeouts:
         """With what a URL's fragment asks for, each held to its bounds; the rest is ignored."""
-        asked = dict(re.findall(r"(?:^|&)(ot|rt|tt)=([0-9]{1,6})(?=&|$)", fragment))
+        asked = dict(re.findall(r"(?:^|&)(ct|ot|rt|tt)=([0-9]{1,6})(?=&|$)", fragment))
         return Timeouts(
-            _bounded(asked.get("ot"), self.connect_ms, 10_000),
+            _bounded(asked.get("ot", asked.get("ct")), self.connect_ms, 10_000),
             _bounded(asked.get("rt"), self.read_ms, 15_000),
             _bounded(asked.get("tt"), self.total_ms, 15_000),
         )
@@ -74,17 +91,29 @@ class PreparedRequest:
     """The form, or nothing for GET."""
     timeouts: Timeouts
     """Of the try."""
-    delivery: Delivery = field(repr=False)
-    """What it delivers."""
+    message: Message = field(repr=False)
+    """What it carries."""
 
 
 def prepare(delivery: Delivery, timeouts: Timeouts | None = None) -> PreparedRequest:
     """The request of a delivery. Raises PeerError where its URL cannot be requested."""
-    url, _, fragment = delivery.url.partition("#")
+    message = Message(
+        delivery.url,
+        delivery.fields,
+        delivery.signing_key,
+        delivery.method,
+        ((IDEMPOTENCY_HEADER, delivery.id), (DELIVERY_HEADER, delivery.id)),
+    )
+    return compose(message, timeouts)
+
+
+def compose(message: Message, timeouts: Timeouts | None = None) -> PreparedRequest:
+    """The request that carries a message. Raises PeerError where its URL cannot be requested."""
+    url, _, fragment = message.url.partition("#")
     url = _sendable(url)
-    if delivery.method is CallbackMethod.GET:
-        url = _with_query(url, urlencode(delivery.fields, quote_via=quote))
-    return _request(delivery, url, delivery.method, (timeouts or Timeouts()).overridden(fragment))
+    if message.method is CallbackMethod.GET:
+        url = _with_query(url, urlencode(message.fields, quote_via=quote))
+    return _request(message, url, message.method, (timeouts or Timeouts()).overridden(fragment))
 
 
 def redirect(request: PreparedRequest, status: int, location: str) -> PreparedRequest:
@@ -108,16 +137,16 @@ def redirect(request: PreparedRequest, status: int, location: str) -> PreparedRe
     if at and "@" not in after.netloc and _is_same_host(before, after):
         url = after._replace(netloc=f"{userinfo}@{after.netloc}").geturl()
     method = CallbackMethod.GET if status == 303 else request.method
-    return _request(request.delivery, url, method, request.timeouts)
+    return _request(request.message, url, method, request.timeouts)
 
 
 def _request(
-    delivery: Delivery, url: str, method: CallbackMethod, timeouts: Timeouts
+    message: Message, url: str, method: CallbackMethod, timeouts: Timeouts
 ) -> PreparedRequest:
     parts = urlsplit(url)
     post = method is CallbackMethod.POST
-    body = urlencode(delivery.fields).encode() if post else b""
-    signature = sign(delivery.signing_key, url, delivery.fields if post else {})
+    body = urlencode(message.fields).encode() if post else b""
+    signature = sign(message.signing_key, url, message.fields if post else {})
     userinfo, _, authority = parts.netloc.rpartition("@")
     headers = [
         ("Host", authority),
@@ -128,8 +157,7 @@ def _request(
         ("Connection", "close"),
         (TWILIO_HEADER, signature),
         (SIGNALWIRE_HEADER, signature),
-        (IDEMPOTENCY_HEADER, delivery.id),
-        (DELIVERY_HEADER, delivery.id),
+        *message.headers,
     ]
     if userinfo:
         user, _, password = userinfo.partition(":")
@@ -147,7 +175,7 @@ def _request(
         headers=tuple(headers),
         body=body,
         timeouts=timeouts,
-        delivery=delivery,
+        message=message,
     )
 
 
@@ -161,9 +189,9 @@ def _sendable(url: str) -> str:
     """A URL without fragment as it goes over the wire. Raises PeerError where it cannot."""
     url = url.strip()
     if len(url) > MAX_URL_CHARACTERS:
-        raise PeerError(f"a callback URL of more than {MAX_URL_CHARACTERS} characters")
+        raise PeerError(f"a URL of more than {MAX_URL_CHARACTERS} characters")
     if _CONTROL.search(url):
-        raise PeerError("a callback URL with control characters")
+        raise PeerError("a URL with control characters")
     try:
         parts = urlsplit(url)
         userinfo, at, authority = parts.netloc.rpartition("@")
@@ -175,12 +203,13 @@ def _sendable(url: str) -> str:
             host = host.encode("idna").decode()
         path, query = (quote(text, safe=_URL_SAFE) for text in (parts.path or "/", parts.query))
         userinfo = quote(userinfo, safe=_URL_SAFE)
-    except (ValueError, UnicodeError) as error:
-        raise PeerError(f"not a callback URL: {error}") from None
+    except (ValueError, UnicodeError):
+        # What is wrong with it is not said, for that would quote it, userinfo and all.
+        raise PeerError("not a URL that can be requested") from None
     if parts.scheme not in _DEFAULT_PORTS or not _HOST.fullmatch(host):
-        raise PeerError("a callback URL must be absolute, http or https, with a host")
+        raise PeerError("a URL must be absolute, http or https, with a host")
     if port and not 0 < int(port) < 65536:
-        raise PeerError("a callback URL with a port that is none")
+        raise PeerError("a URL with a port that is none")
     mark = "?" if "?" in url else ""
     return f"{parts.scheme}://{userinfo}{at}{host}{f':{port}' if port else ''}{path}{mark}{query}"
 

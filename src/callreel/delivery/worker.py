@@ -17,7 +17,7 @@ from typing import Protocol
 
 from callreel.base.clock import Clock
 from callreel.base.errors import PeerError
-from callreel.calls.model import CallbackEvent, DeliveryState
+from callreel.calls.model import CallbackEvent, CallEvent, DeliveryState
 from callreel.delivery.model import Delivery, Outcome, Result
 from callreel.delivery.request import PreparedRequest, Timeouts, prepare
 from callreel.delivery.schedule import Decision, decide
@@ -31,6 +31,12 @@ _MASKED_S = 1.0
 _WIDEN_S = 0.05
 _TROUBLE_S = 1.0
 _MAX_TROUBLE_S = 30.0
+
+_AWAITED = frozenset(
+    {CallbackEvent.IN_PROGRESS.value, *(one.value for one in CallEvent)}
+    - {CallEvent.COMPLETED.value}
+)
+"""Events that others may be waiting for."""
 
 
 class Outbox(Protocol):
@@ -198,7 +204,7 @@ class DeliveryLoop:
             created_at=delivery.created_at,
             now=self._clock.now(),
             jitter=self._jitter(),
-            awaited=delivery.event == CallbackEvent.IN_PROGRESS.value,
+            awaited=delivery.event in _AWAITED,
         )
         await self._record(delivery, outcome, decision)
         _tell(delivery, outcome, decision)
@@ -241,9 +247,10 @@ def _tell(delivery: Delivery, outcome: Outcome, decision: Decision) -> None:
         return
     answered = "" if outcome.status is None else f" {outcome.status}"
     _log.warning(
-        "webhook %s of recording %s to %r: %s%s%s; %s",
+        "webhook %s of %s %s to %r: %s%s%s; %s",
         delivery.event,
-        delivery.recording_id,
+        "call" if delivery.recording_id is None else "recording",
+        delivery.recording_id or delivery.call_id,
         _receiver(delivery.url),
         outcome.result.value,
         answered,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from callreel.base.errors import CallreelError, UsageError
-from callreel.calls.model import Account, ApiKey, Dialect
-from callreel.calls.spelling import account_sid, api_path, key_sid
+from callreel.calls.model import Account, ApiKey, Call, CallStatus, Dialect
+from callreel.calls.spelling import Kind, account_sid, api_path, key_sid, spell
+from callreel.calls.story import StoryLine
 from callreel.service.account_removal import AccountRemoval
 from callreel.service.accounts import AccountService
+from callreel.service.calls import CallService
 from callreel.service.errors import AccountInUse, NotFound
+from callreel.store.calls import CallFilter
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,8 @@ class AdminServices:
     """Accounts and keys."""
     removal: AccountRemoval
     """Deleting accounts."""
+    calls: CallService
+    """Calls and their stories."""
     public_url: str | None
     """Where programs reach the API; None while no server runs."""
 
@@ -63,7 +69,7 @@ def listen_admin(path: Path) -> socket.socket:
 
 def create_admin(services: AdminServices) -> Starlette:
     """The application over these use cases. JSON in, JSON out; ``{"error": …}`` if refused."""
-    accounts, removal = services.accounts, services.removal
+    accounts, removal, calls = services.accounts, services.removal, services.calls
 
     def shown(account: Account) -> dict[str, Any]:
         base = services.public_url
@@ -134,8 +140,32 @@ def create_admin(services: AdminServices) -> Starlette:
     async def delete_key(request: Request) -> Response:
         return JSONResponse(_key(await accounts.delete_key(request.path_params["sid"])))
 
+    async def list_calls(request: Request) -> Response:
+        asked_for = request.query_params
+        of = await accounts.every()
+        if "account" in asked_for:
+            of = [await accounts.named(asked_for["account"])]
+        status = asked_for.get("status")
+        try:
+            chosen = CallFilter(status=None if status is None else CallStatus(status))
+        except ValueError:
+            every = ", ".join(one.value for one in CallStatus)
+            raise UsageError(f"{status!r} is not a status: {every}") from None
+        limit = asked_for.get("limit", "20")
+        if not re.fullmatch(r"[1-9][0-9]{0,3}", limit):
+            raise UsageError("the limit must be from 1 to 9999")
+        found = await calls.recent(of, chosen, limit=int(limit))
+        return JSONResponse([_call(account, call) for account, call in found])
+
+    async def fetch_call(request: Request) -> Response:
+        account, call = await calls.named(request.path_params["sid"])
+        story = await calls.story(account, call.id)
+        return JSONResponse(_call(account, call) | {"story": [_line(one) for one in story]})
+
     app = Starlette(
         routes=[
+            Route("/calls", list_calls, methods=["GET"]),
+            Route("/calls/{sid}", fetch_call, methods=["GET"]),
             Route("/accounts", list_accounts, methods=["GET"]),
             Route("/accounts", create_account, methods=["POST"]),
             Route("/accounts/{sid}", fetch_account, methods=["GET"]),
@@ -154,7 +184,7 @@ def create_admin(services: AdminServices) -> Starlette:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
-        text = "no such account or key" if error.status_code == 404 else error.detail
+        text = "no such account, key or call" if error.status_code == 404 else error.detail
         return JSONResponse({"error": text}, error.status_code)
     if isinstance(error, UsageError | NotFound):
         status = 400 if isinstance(error, UsageError) else 404
@@ -188,6 +218,32 @@ def _text(body: dict[str, Any], name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise UsageError(f"{name} must be text")
     return value
+
+
+def _call(account: Account, call: Call) -> dict[str, Any]:
+    return {
+        "sid": spell(Kind.CALL, call.id, account.dialect),
+        "account_sid": account_sid(account),
+        "status": call.status.value,
+        "direction": call.direction.value,
+        "from": call.from_,
+        "to": call.to,
+        "peer": call.peer,
+        "created_at": call.created_at.isoformat(timespec="milliseconds"),
+        "start_time": call.start_time and call.start_time.isoformat(timespec="milliseconds"),
+        "end_time": call.end_time and call.end_time.isoformat(timespec="milliseconds"),
+        "duration_s": call.duration_s,
+        "end_reason": call.end_reason,
+    }
+
+
+def _line(line: StoryLine) -> dict[str, Any]:
+    return {
+        "at": line.at.isoformat(timespec="milliseconds"),
+        "kind": line.kind.value,
+        "text": line.text,
+        "details": dict(line.details),
+    }
 
 
 def _key(key: ApiKey) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from callreel.capture.client import WorkerPool
 from callreel.capture.protocol import WorkerEvent, WorkerEventKind, media_heard
 from callreel.console.app import create_console
 from callreel.delivery.address import AddressPolicy
+from callreel.delivery.exchange import Exchange
 from callreel.delivery.sender import Sender
 from callreel.delivery.worker import DeliveryLoop
 from callreel.journal.keys import JournalSeal
@@ -131,14 +132,14 @@ class Control:
                 secured = https_socket, tls.context
                 https_url = f"https://{url_host(reachable(https_host))}:{https_port}"
 
-            sender = await stack.enter_async_context(
-                Sender(
-                    clock,
-                    policy=AddressPolicy(deny_private=not settings.webhook_private_addresses),
-                )
+            exchange = await stack.enter_async_context(
+                Exchange(policy=AddressPolicy(deny_private=not settings.webhook_private_addresses))
             )
             deliveries = DeliveryLoop(
-                StoreOutbox(database), sender, clock, jitter=random.SystemRandom().random
+                StoreOutbox(database),
+                Sender(clock, exchange),
+                clock,
+                jitter=random.SystemRandom().random,
             )
             context = Context(
                 database=database,
@@ -223,7 +224,7 @@ class Control:
             admin = admin_socket(self._runtime)
             takes_calls = takes_calls_of(settings, account)
             removal = AccountRemoval(context, accounts, deletion.delete, takes_calls)
-            admin_app = create_admin(AdminServices(accounts, removal, context.public_url))
+            admin_app = create_admin(AdminServices(accounts, removal, calls, context.public_url))
             admin_listening = listen_admin(admin)
             stack.callback(admin_listening.close)
             await stack.enter_async_context(serving(admin_app, admin_listening))
@@ -236,7 +237,7 @@ class Control:
                 await telephony.configure(fresh)
                 takes_calls.clear()
                 takes_calls.update(takes_calls_of(fresh, account))
-                sender.policy = AddressPolicy(deny_private=not fresh.webhook_private_addresses)
+                exchange.policy = AddressPolicy(deny_private=not fresh.webhook_private_addresses)
                 logging.getLogger().setLevel(fresh.log_level.upper())
                 self._settings = fresh
 

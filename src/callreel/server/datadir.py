@@ -56,6 +56,11 @@ class DataDir:
         return self.root / "scratch"
 
     @property
+    def prompts(self) -> Path:
+        """Speech and fetched audio, kept to be played again."""
+        return self.root / "prompts"
+
+    @property
     def state_file(self) -> Path:
         """Where a running server says how it is reached, JSON."""
         return self.root / "server.json"

@@ -19,9 +19,11 @@ from callreel.server.settings import Settings
 from callreel.server.system import RandomIds, SystemClock
 from callreel.service.account_removal import AccountRemoval
 from callreel.service.accounts import AccountService
+from callreel.service.calls import CallService
 from callreel.service.context import Context
 from callreel.service.deletion import DeletionService
 from callreel.service.media import MediaService
+from callreel.service.recordings import RecordingService
 from callreel.store.database import Database
 from callreel.store.seal import Seal
 
@@ -61,4 +63,5 @@ async def offline_admin(settings: Settings, data: DataDir) -> AsyncIterator[ASGI
         removal = AccountRemoval(
             context, accounts, deletion.delete, takes_calls_of(settings, every[0])
         )
-        yield create_admin(AdminServices(accounts, removal, public_url=None))
+        calls = CallService(context, RecordingService(context, lambda _: None))
+        yield create_admin(AdminServices(accounts, removal, calls, public_url=None))

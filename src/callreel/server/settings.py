@@ -117,6 +117,13 @@ class Settings(BaseSettings):
     """Whether SIP from unknown sources gets no answer rather than 403."""
     webhook_private_addresses: bool = True
     """Whether webhooks may go to private and loopback addresses."""
+    speech_engine: Literal["auto", "espeak", "piper", "none"] = "auto"
+    """What ``<Say>`` speaks with. ``auto``: Piper for languages of which ``piper_voices`` has one,
+    else the program espeak-ng."""
+    piper_voices: list[Path] = []
+    """Models (``.onnx``, each beside its ``.onnx.json``) for Piper."""
+    prompts_max_mb: int = Field(default=1000, ge=10, le=1_000_000)
+    """Megabytes of speech and fetched audio that are kept to be played again."""
     silence_dbfs: float = Field(default=-50.0, ge=-96.0, le=0.0)
     """Level below which ``trim-silence`` takes a stretch for silence."""
     shutdown_seconds: float = Field(default=30.0, ge=0.0, le=3600.0)

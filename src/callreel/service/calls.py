@@ -8,13 +8,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from callreel.base.errors import CallreelError
+from callreel.base.ids import parse_id
 from callreel.calls.media import CallControl
-from callreel.calls.model import Account, Call, CallDirection, CallStatus, Participant
+from callreel.calls.model import (
+    Account,
+    Call,
+    CallCallback,
+    CallDirection,
+    CallEvent,
+    CallStatus,
+    Participant,
+)
 from callreel.calls.states import is_ended
+from callreel.calls.story import StoryKind, StoryLine
+from callreel.service.call_callbacks import owe
 from callreel.service.context import Context
 from callreel.service.errors import Answered, Ended, NotFound, Unfinished
 from callreel.service.recordings import RecordingService
-from callreel.store import calls, sessions
+from callreel.service.story import tell
+from callreel.store import (
+    accounts,
+    call_callbacks,
+    call_events,
+    calls,
+    deliveries,
+    recordings as recording_rows,
+    sessions,
+)
 from callreel.store.calls import CallFilter
 from callreel.store.pages import Page, Position
 
@@ -47,6 +67,8 @@ class NewCall:
     """The parties."""
     metadata: tuple[str, bytes] | None = None
     """SIPREC metadata that came with it: content type and body, as received."""
+    callback: CallCallback | None = None
+    """Whom to tell what becomes of it."""
 
 
 class CallService:
@@ -77,6 +99,9 @@ class CallService:
         )
         async with self._context.database.begin() as connection:
             await calls.add(connection, call)
+            if new.callback is not None:
+                seal = self._context.database.seal
+                await call_callbacks.put(connection, seal, call.id, new.callback)
             if new.metadata is not None:
                 content_type, body = new.metadata
                 await calls.add_metadata(
@@ -100,7 +125,62 @@ class CallService:
         async with self._context.database.begin() as connection:
             await calls.save(connection, answered, expected=call.status)
             await sessions.add(connection, self._context.database.seal, call.id, session)
+            owed = await owe(self._context, connection, answered, CallEvent.ANSWERED, now=now)
+        if owed:
+            self._context.delivery_owed()
         return answered
+
+    async def set_callback(self, call_id: str, callback: CallCallback | None) -> None:
+        """Whom to tell what becomes of a call from now on. Nothing if there is no such call."""
+        async with self._context.database.begin() as connection:
+            if await calls.get(connection, call_id) is not None:
+                seal = self._context.database.seal
+                await call_callbacks.put(connection, seal, call_id, callback)
+
+    async def progress(self, call_id: str, event: CallEvent) -> None:
+        """Tell whoever asked that a call is being placed, or that it rings.
+
+        What is answered and what is over is told by :meth:`answered` and :meth:`ended`. Nothing if
+        the call is over.
+        """
+        now = self._context.clock.now()
+        async with self._context.database.begin() as connection:
+            call = await calls.get(connection, call_id)
+            if call is None or is_ended(call.status):
+                return
+            owed = await owe(self._context, connection, call, event, now=now)
+        if owed:
+            self._context.delivery_owed()
+
+    async def note(
+        self,
+        call_id: str,
+        kind: StoryKind,
+        text: str,
+        details: Mapping[str, str | int | None] | None = None,
+    ) -> None:
+        """Add a line to a call's story. Nothing if there is no such call, or its story is full.
+
+        ``text`` is for people, a short sentence; it and ``details`` hold no secrets.
+        """
+        line = StoryLine(self._context.clock.now(), kind, text, details or {})
+        async with self._context.database.begin() as connection:
+            await call_events.add(connection, call_id, line)
+
+    async def story(self, account: Account, call_id: str) -> Sequence[StoryLine]:
+        """What happened to a call of this account, oldest first: the call itself, what was noted,
+        its recordings, and the webhooks about both. Raises :class:`NotFound`.
+        """
+        call = await self.get(account, call_id)
+        seal = self._context.database.seal
+        async with self._context.database.read() as connection:
+            noted = await call_events.of_call(connection, call_id)
+            kept = await recording_rows.of_call(connection, seal, call_id)
+            owed = [
+                (one, await deliveries.attempts_of(connection, one.id))
+                for one in await deliveries.of_call(connection, seal, call_id)
+            ]
+        return tell(account, call, noted, kept, owed)
 
     async def transferred(self, call_id: str, to: str) -> None:
         """Somebody else is talked to from now on. Nothing if the call is over."""
@@ -144,6 +224,9 @@ class CallService:
             )
             await calls.save(connection, over, expected=call.status)
             await sessions.remove(connection, call_id)
+            owed = await owe(self._context, connection, over, CallEvent.COMPLETED, now=now)
+        if owed:
+            self._context.delivery_owed()
         log.info("call %s ended: %s (%s)", call_id, status.value, reason)
         return over
 
@@ -208,6 +291,28 @@ class CallService:
         if call is None:
             raise NotFound(f"no call {call_id}")
         return call
+
+    async def named(self, sid: str) -> tuple[Account, Call]:
+        """A call of any account, and that account, for administration. Raises NotFound."""
+        call_id = parse_id(sid)
+        seal = self._context.database.seal
+        async with self._context.database.read() as connection:
+            call = None if call_id is None else await calls.get(connection, call_id)
+            if call is not None:
+                account = await accounts.get(connection, seal, call.account_id)
+                if account is not None:
+                    return account, call
+        raise NotFound(f"no call {sid}")
+
+    async def recent(
+        self, of: Sequence[Account], chosen: CallFilter, *, limit: int
+    ) -> Sequence[tuple[Account, Call]]:
+        """The newest calls of these accounts, the newest first."""
+        found: list[tuple[Account, Call]] = []
+        for account in of:
+            page = await self.page(account, chosen, size=limit, position=None)
+            found += [(account, call) for call in page.items]
+        return sorted(found, key=lambda one: one[1].created_at, reverse=True)[:limit]
 
     async def page(
         self, account: Account, chosen: CallFilter, *, size: int, position: Position | None

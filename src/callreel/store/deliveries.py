@@ -175,6 +175,16 @@ async def of_recording(
     return [_delivery(row, seal) for row in found]
 
 
+async def of_call(connection: AsyncConnection, seal: Seal, call_id: str) -> Sequence[OwedDelivery]:
+    """What is or was owed about a call and its recordings, in order."""
+    found = await connection.execute(
+        select(deliveries)
+        .where(deliveries.c.call_id == call_id)
+        .order_by(deliveries.c.created_at, deliveries.c.id)
+    )
+    return [_delivery(row, seal) for row in found]
+
+
 async def attempts_of(connection: AsyncConnection, delivery_id: str) -> Sequence[Attempt]:
     """Every attempt at a delivery, oldest first."""
     found = await connection.execute(

@@ -101,6 +101,28 @@ call_metadata = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
+call_callbacks = Table(
+    "call_callbacks",  # who wants to be told what becomes of a call
+    metadata,
+    Column("call_id", String(32), ForeignKey("calls.id", ondelete="CASCADE"), primary_key=True),
+    Column("url", LargeBinary, nullable=False),  # sealed: it may carry a password
+    Column("method", String(8), nullable=False),
+    Column("events", Text, nullable=False),
+    Column("owed", Integer, nullable=False),  # events told of so far
+    Column("last_delivery_id", String(32)),  # what the next one follows
+)
+
+call_events = Table(
+    "call_events",  # the story of a call
+    metadata,
+    Column("call_id", String(32), ForeignKey("calls.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("details", Text, nullable=False),  # JSON
+)
+
 sessions = Table(
     "sessions",
     metadata,
@@ -172,6 +194,7 @@ deliveries = Table(
     Column("after", String(32)),
     Index("deliveries_due", "state", "next_at"),
     Index("deliveries_of_recording", "recording_id"),
+    Index("deliveries_of_call", "call_id"),
 )
 
 delivery_attempts = Table(

@@ -1,0 +1,1 @@
+"""Is this machine fit to serve? Looks, tries, and leaves nothing behind."""
