@@ -119,7 +119,7 @@ class Recorder:
         if call_id in self._calls:
             return self.update(call_id, streams)
         self._opener.check(streams)
-        self._opener.check_room(streams=len(streams), journals=1)
+        self._opener.check_room(streams=len(streams), journals=1, calls=len(self._calls))
         call = LiveCall(call_id)
         call.streams = self._opener.open(call, streams)
         self._calls[call_id] = call
@@ -132,7 +132,7 @@ class Recorder:
         wanted = {stream.number: stream for stream in streams}
         added = [stream for stream in streams if stream.number not in call.streams]
         self._opener.check(streams)
-        self._opener.check_room(streams=len(added), journals=0)
+        self._opener.check_room(streams=len(added), journals=0, calls=len(self._calls))
         # What can fail comes first: a call whose update is refused goes on as it was.
         opened = self._opener.open(call, added)
         for number in [number for number in call.streams if number not in wanted]:

@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     """Render processes; 0 means one a core."""
     sweep_period_ms: int = Field(default=500, ge=20, le=5000)
     """How often media sockets are emptied; a crash of a worker loses at most this much."""
+    memory_reserve_mib: int = Field(default=128, ge=0, le=1 << 20)
+    """New calls are refused while less memory than this is free; 0: never."""
     media_timeout_seconds: float = Field(default=60.0, ge=0.0, le=86_400.0)
     """After how long without media a party of a call that is passed on is asked whether it is
     there; one that is not ends the call. 0: never."""
