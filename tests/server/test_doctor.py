@@ -248,10 +248,11 @@ def test_speech_is_heard(settings: Settings) -> None:
 def test_the_command_tells_and_its_status_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    http, sip, media = free_port_pair(), free_port_pair(), free_port_pair()
+    http, sip = free_port_pair(), free_port_pair()
+    low, high = free_ports(4)
     monkeypatch.setenv("CALLREEL_HTTP", f"127.0.0.1:{http}")
     monkeypatch.setenv("CALLREEL_SIP", f"127.0.0.1:{sip}")
-    monkeypatch.setenv("CALLREEL_RTP_PORTS", f"{media}-{media + 1}")
+    monkeypatch.setenv("CALLREEL_RTP_PORTS", f"{low}-{high}")
     data = tmp_path / "data"
     found = callreel("doctor", "--json", data=data).said
     assert {one["verdict"] for one in found} <= {"ok", "warn"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,12 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from callreel.base.errors import MachineError, UsageError
 from callreel.store.seal import Seal
+from callreel.store.writer import Writer
 
 _DRIVERS = {"sqlite": ("pysqlite", "aiosqlite"), "postgresql": ("psycopg", "psycopg")}
 
 
 class Database:
-    """One database. Writers on SQLite queue here rather than in the file's lock.
+    """One database. Writers on SQLite queue in :class:`~callreel.store.writer.Writer` rather than
+    in the file's lock, and share their waits for the disk.
 
     Only the control process of a running server writes (``docs/architecture.md``).
     """
@@ -37,11 +38,10 @@ class Database:
         self._is_sqlite = backend == "sqlite"
         self._sync_url = parsed.set(drivername=f"{backend}+{sync}")
         async_url = parsed.set(drivername=f"{backend}+{asynchronous}")
-        self._reader = self._engine(async_url, "BEGIN")
-        self._writer = self._engine(async_url, "BEGIN IMMEDIATE") if self._is_sqlite else None
-        self._write_lock = asyncio.Lock()
+        self._reader = self._engine(async_url)
+        self._writer = Writer(parsed.database or "") if self._is_sqlite else None
 
-    def _engine(self, url: URL, begin: str) -> AsyncEngine:
+    def _engine(self, url: URL) -> AsyncEngine:
         if not self._is_sqlite:
             return create_async_engine(url, pool_size=10, pool_pre_ping=True, hide_parameters=True)
 
@@ -64,7 +64,7 @@ class Database:
 
         @event.listens_for(engine.sync_engine, "begin")
         def start(connection: Connection) -> None:
-            connection.exec_driver_sql(begin)
+            connection.exec_driver_sql("BEGIN")
 
         return engine
 
@@ -88,7 +88,7 @@ class Database:
             async with self._reader.begin() as connection:
                 yield connection
             return
-        async with self._write_lock, self._writer.begin() as connection:
+        async with self._writer.begin() as connection:
             yield connection
 
     @asynccontextmanager
@@ -106,4 +106,4 @@ class Database:
         """Give all connections back."""
         await self._reader.dispose()
         if self._writer is not None:
-            await self._writer.dispose()
+            await self._writer.close()
