@@ -92,6 +92,16 @@ class Database:
             yield connection
 
     @asynccontextmanager
+    async def look(self) -> AsyncIterator[AsyncConnection]:
+        """For a few rows by their keys: on SQLite that is done at once, in the loop's own thread.
+        Each statement sees what is there when it is executed."""
+        if self._writer is None:
+            async with self.read() as connection:
+                yield connection
+            return
+        yield await self._writer.looker()
+
+    @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that only reads."""
         async with self._reader.connect() as connection, connection.begin():

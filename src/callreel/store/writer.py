@@ -46,6 +46,10 @@ class Writer:
         # First come, first served: who ends a group waits for its turn behind those who had come
         # when it began.
         self._turn = asyncio.Lock()
+        self._looker = create_async_engine(
+            f"sqlite+{DRIVER}:///{path}", poolclass=pool.StaticPool, hide_parameters=True
+        )
+        self._looking: AsyncConnection | None = None
         self._connection: AsyncConnection | None = None
         self._raw: sqlite3.Connection | None = None
         self._group: _Group | None = None
@@ -72,8 +76,19 @@ class Writer:
                 raise
         await asyncio.shield(group.over)
 
+    async def looker(self) -> AsyncConnection:
+        """A connection that must only read, and sees what has been committed."""
+        if self._looking is None:
+            self._looking = await self._looker.connect()
+            await self._looking.exec_driver_sql("PRAGMA query_only=ON")
+        return self._looking
+
     async def close(self) -> None:
         """Close the file."""
+        if self._looking is not None:
+            await self._looking.close()
+            self._looking = None
+        await self._looker.dispose()
         async with self._turn:
             if self._connection is not None:
                 await self._connection.close()
