@@ -24,6 +24,17 @@ def test_after_a_drain_that_found_the_queue_full_they_are_overflow() -> None:
     assert (drops.overflowed, drops.refused) == (90, 2)
 
 
+def test_how_full_it_was() -> None:
+    drops = DropCounter(BUFFER)
+    drops.drained(0, 0, datagrams=100, length_bytes=17_200)
+    assert 0.15 < drops.fill < 0.25
+    drops.drained(0, 0, **FULL)
+    drops.drained(1, 1, **FEW)
+    assert drops.fill == 1.0, "something was lost"
+    drops.drained(1, 1, **FEW)
+    assert drops.fill < 0.1
+
+
 def test_after_a_drain_that_found_few_they_are_strangers() -> None:
     drops = DropCounter(BUFFER)
     drops.drained(0, 0, **FEW)

@@ -25,12 +25,15 @@ _OVERHEAD_BYTES = 640
 class DropCounter:
     """The drops of one socket. ``buffer_bytes`` is what ``SO_RCVBUF`` reads."""
 
-    __slots__ = ("_buffer_bytes", "_near_full", "_total", "overflowed", "refused")
+    __slots__ = ("_buffer_bytes", "_near_full", "_total", "fill", "overflowed", "refused")
 
     def __init__(self, buffer_bytes: int) -> None:
         self._buffer_bytes = buffer_bytes
         self._total = 0
         self._near_full = False
+        self.fill = 0.0
+        """What part of the buffer the last drain found used; 1 if something was lost since the one
+        before it."""
         self.overflowed = 0
         """Datagrams lost because the queue was full."""
         self.refused = 0
@@ -59,10 +62,11 @@ class DropCounter:
 
     def drained(self, first: int, last: int, *, datagrams: int, length_bytes: int) -> None:
         """A drain's first and last datagram carried these counts; how much it took out."""
-        self._boundary(first)
+        lost = self._boundary(first)
         self.refused += self._advance(last)
         queued_bytes = datagrams * _OVERHEAD_BYTES + length_bytes
         self._near_full = 2 * queued_bytes >= self._buffer_bytes
+        self.fill = 1.0 if lost else queued_bytes / self._buffer_bytes
 
     def read(self, total: int) -> None:
         """The counter was read from the socket itself, with no datagram at hand."""
@@ -77,9 +81,11 @@ class DropCounter:
         self._total = total
         return more
 
-    def _boundary(self, total: int) -> None:
+    def _boundary(self, total: int) -> bool:
+        """Between two drains; whether something was lost."""
         more = self._advance(total)
         if self._near_full:
             self.overflowed += more
-        else:
-            self.refused += more
+            return more > 0
+        self.refused += more
+        return False

@@ -29,6 +29,7 @@ from callreel.capture.disk import Disk
 from callreel.capture.handover import Keeper, NoKeeper
 from callreel.capture.intake import Intake
 from callreel.capture.opening import Opener
+from callreel.capture.period import SweepPeriod
 from callreel.capture.players import Players
 from callreel.capture.protection import Protection
 from callreel.capture.protocol import (
@@ -104,7 +105,9 @@ class Recorder:
             tell=self._tell,
             generation=generation,
         )
-        self._period_ns = settings.sweep_ms * 1_000_000
+        self._period = SweepPeriod(settings.sweep_ms * 1_000_000)
+        self._fullest = 0.0
+        self._round_ns = 0
         self._silent_ns = settings.media_timeout_ms * 1_000_000
         self._watch_due_ns = 0
         self._calls: dict[str, LiveCall] = {}
@@ -401,6 +404,11 @@ class Recorder:
             if not self._due or self._due[0].due_ns > now_ns:
                 break
             call = self._due.popleft()
+            if call.due_ns != self._round_ns:
+                # All that are due at one instant are one sweep: the one before is over.
+                self._round_ns = call.due_ns
+                self._period.swept(self._fullest)
+                self._fullest = 0.0
             call.due_ns = 0
             if self._calls.get(call.id) is not call:
                 continue
@@ -427,8 +435,9 @@ class Recorder:
         # All calls at once, on the grid of the period: what is swept in one go finds the caches
         # warm and wakes the process once. (Spread over eight parts of it, a packet cost a quarter
         # more.)
-        due_ns = time.monotonic_ns() + self._period_ns
-        call.due_ns = due_ns - due_ns % self._period_ns
+        period_ns = self._period.ns
+        due_ns = time.monotonic_ns() + period_ns
+        call.due_ns = due_ns - due_ns % period_ns
         self._due.append(call)
 
     def _sweep_call(self, call: LiveCall) -> None:
@@ -438,6 +447,8 @@ class Recorder:
             if not live.is_kept:
                 continue
             self._intake.collect(live, rtcp=rarely)
+            if live.rtp.drops.fill > self._fullest and not live.is_read_at_once:
+                self._fullest = live.rtp.drops.fill
             if rarely:
                 for tap in live.taps:
                     tap.read_drops()

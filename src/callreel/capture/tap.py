@@ -168,6 +168,8 @@ class Tap:
                 break
         if datagrams:
             self.drops.drained(first, last, datagrams=datagrams, length_bytes=length_bytes)
+        else:
+            self.drops.fill = 0.0
         return batches, latched
 
     def admit(
