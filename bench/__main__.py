@@ -12,6 +12,7 @@ BENCHES = {
     "relay": "a media worker that passes calls on: delay added, CPU a packet, beside a bare loop",
     "rtpengine": "recorded calls: CPU for a second of one, beside rtpengine's",
     "spray": "strangers at every media port of calls that are recorded: is anybody harmed?",
+    "hangup": "from the hang-up to the webhook that says completed",
     "memory": "what a live recorded call costs in memory",
     "player": "a media worker that plays prompts: CPU a packet, beside a bare loop that sends",
     "sweep": "capture: CPU a packet, against reading packets to throw them away",

@@ -18,6 +18,8 @@ The counter is 32 bits wide and wraps.
 from __future__ import annotations
 
 _WRAP = 1 << 32
+_NEAR_FULL = 0.5
+"""Of the buffer."""
 _OVERHEAD_BYTES = 640
 """What a queued datagram costs beside its own bytes (832 were measured for 172 of G.711)."""
 
@@ -47,7 +49,7 @@ class DropCounter:
     def take_over(self, total: int, *, queued_bytes: int) -> None:
         """A former worker last saw ``total``; so much is in the queue that it left behind."""
         self._total = total
-        self._near_full = 2 * queued_bytes >= self._buffer_bytes
+        self._near_full = queued_bytes >= _NEAR_FULL * self._buffer_bytes
 
     @property
     def total(self) -> int:
@@ -65,8 +67,14 @@ class DropCounter:
         lost = self._boundary(first)
         self.refused += self._advance(last)
         queued_bytes = datagrams * _OVERHEAD_BYTES + length_bytes
-        self._near_full = 2 * queued_bytes >= self._buffer_bytes
-        self.fill = 1.0 if lost else queued_bytes / self._buffer_bytes
+        fill = queued_bytes / self._buffer_bytes
+        self._near_full = fill >= _NEAR_FULL
+        self.fill = 1.0 if lost else fill
+
+    def drained_quietly(self, *, datagrams: int, length_bytes: int) -> None:
+        """The same where nothing was ever dropped: :attr:`is_quiet`, and no datagram says else."""
+        self.fill = (datagrams * _OVERHEAD_BYTES + length_bytes) / self._buffer_bytes
+        self._near_full = self.fill >= _NEAR_FULL
 
     def read(self, total: int) -> None:
         """The counter was read from the socket itself, with no datagram at hand."""
