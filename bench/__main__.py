@@ -16,7 +16,8 @@ BENCHES = {
     "memory": "what a live recorded call costs in memory",
     "player": "a media worker that plays prompts: CPU a packet, beside a bare loop that sends",
     "sweep": "capture: CPU a packet, against reading packets to throw them away",
-    "render": "rendering: how many times faster than the audio lasts",
+    "render": "rendering: how many times faster than the audio lasts, beside ffmpeg and sox",
+    "fidelity": "rendering: what is left of a voice (PESQ), beside what the codec alone leaves",
     "api": "the API: starting and listing recordings, against an endpoint that does nothing",
     "signalling": "SIP: sessions set up and ended a second, and CPU for each",
 }

@@ -85,7 +85,7 @@ def _shares_a_route(
     So ``Allow`` names DELETE there, and deleting a SID with an extension is the 404 of an unknown
     recording rather than a 405.
     """
-    if not case.operation.path.endswith((".wav", ".mp3")):
+    if not case.operation.path.endswith((".wav", ".mp3", ".flac", ".opus", ".ogg")):
         return False
     if isinstance(failure, AllowHeaderMismatch):
         return failure.undocumented_methods == ["DELETE"] and not failure.missing_methods

@@ -303,6 +303,19 @@ async def test_media_in_both_formats_whole_and_in_part(
         assert mp3.content[:3] == b"ID3" or mp3.content[0] == 0xFF
         assert 500 < len(mp3.content) < len(wav.content)
         assert http.get(path + ".mp3").content == mp3.content
+        for ending, media_type, magic in (
+            (".flac", "audio/flac", b"fLaC"),
+            (".opus", "audio/ogg", b"OggS"),
+            (".ogg", "audio/ogg", b"OggS"),
+        ):
+            other = http.get(path + ending)
+            assert other.headers["content-type"] == media_type
+            assert other.content[:4] == magic
+            assert 500 < len(other.content) < len(wav.content)
+            assert http.get(path + ending).content == other.content
+        assert http.get(path + ".ogg").content == http.get(path + ".opus").content
+        saved = http.get(path + ".ogg?Download=true").headers["content-disposition"]
+        assert saved.endswith('.opus"')
         head = http.head(path + ".wav")
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["content-length"] == str(len(wav.content))

@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 
 from callreel.calls.model import PauseBehavior
 from callreel.render.axis import Axis, Canvas, Cover, Span, join
-from callreel.render.trimming import Trimmer
 
 SKIP, SILENCE = PauseBehavior.SKIP, PauseBehavior.SILENCE
 
@@ -43,7 +42,7 @@ def test_a_canvas_goes_on_after_it_was_taken_from() -> None:
 
 
 def gaps(covered: NDArray[np.bool_], cuts: list[int], ignore: int) -> Cover:
-    cover = Cover(0, limit=10_000, ignore=ignore)
+    cover = Cover(0, ignore=ignore)
     for at in np.flatnonzero(covered).tolist():
         cover.mark(at, at + 1)
     before = 0
@@ -90,31 +89,3 @@ def test_skipped_pauses_are_left_out_and_silent_ones_are_not() -> None:
 def test_spans_do_not_share_audio() -> None:
     joined = join([Span(-3, 12, SKIP), Span(8, 9, SKIP), Span(11, 20, SILENCE)])
     assert [(span.start, span.end) for span in joined] == [(-3, 12), (12, 12), (12, 20)]
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from([0, 3, 4000]), st.integers(1, 500)), max_size=8),
-    st.lists(st.integers(1, 700), min_size=1),
-)
-def test_trimming_does_not_depend_on_how_it_is_fed(
-    runs: list[tuple[int, int]], sizes: list[int]
-) -> None:
-    levels = np.array([v for v, n in runs for _ in range(n)], np.int16).reshape(-1, 1)
-
-    def trim(pieces: list[NDArray[np.int16]]) -> tuple[NDArray[np.int16], int]:
-        trimmer = Trimmer(rate_hz=8000, channels=1, silence_dbfs=-50)
-        out = [trimmer.push(piece) for piece in pieces]
-        out.append(trimmer.push(levels[:0], last=True))
-        return np.concatenate(out)[: trimmer.sound_end], trimmer.cut_start
-
-    whole, cut_start = trim([levels])
-    pieces = np.split(levels, np.unique(np.minimum(np.cumsum(sizes), len(levels))).tolist())
-    fed, cut_start_fed = trim(pieces)
-    assert (whole == fed).all()
-    assert cut_start == cut_start_fed
-    loud = np.flatnonzero(levels[:, 0] == 4000)
-    assert bool(len(loud)) >= bool(len(whole))
-    if len(whole):
-        assert cut_start <= loud[0]
-        assert cut_start + len(whole) > loud[-1] - 160
-        assert (levels[cut_start : cut_start + len(whole)] == whole).all()

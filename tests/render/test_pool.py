@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 import time
@@ -9,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from callreel.audio.tone import tone
@@ -21,7 +23,7 @@ from callreel.calls.model import (
     RecordingStatus,
     Trim,
 )
-from callreel.calls.rendering import Renderer
+from callreel.calls.rendering import Encoding, Renderer
 from callreel.render.job import RenderSpec
 from callreel.render.pool import TRIES, JournalRenderer, RenderPool
 from callreel.testing.doomed import about_me, die, die_once
@@ -61,7 +63,7 @@ async def test_it_renders_encodes_and_discards(pool: RenderPool, tmp_path: Path)
     assert rendered.wav == scratch / f"{RECORDING_ID}.wav"
     assert rendered.wav.stat().st_size == rendered.size_bytes
     assert (rendered.duration_ms, rendered.absent_code) == (2000, None)
-    await renderer.mp3(rendered.wav, tmp_path / "out.mp3")
+    await renderer.encode(rendered.wav, tmp_path / "out.mp3", Encoding.MP3)
     assert (tmp_path / "out.mp3").stat().st_size > 8000
     await renderer.discard(RECORDING_ID)
     assert list(scratch.iterdir()) == list((tmp_path / "journals").iterdir()) == []
@@ -70,9 +72,39 @@ async def test_it_renders_encodes_and_discards(pool: RenderPool, tmp_path: Path)
     assert (await renderer.render(silent)).absent_code == 16101
 
 
+async def test_a_journal_that_holds_what_cannot_be_heard_is_kept_until_it_is_deleted(
+    pool: RenderPool, tmp_path: Path
+) -> None:
+    journals = tmp_path / "journals"
+    strange = Sender(payload_type=96).send_payloads(np.zeros((50, 40), np.uint8), ticks=160)
+    journal = write_journal(journals, journal_blocks([Taped(0, strange)], length_ns=NS))
+    renderer: Renderer = JournalRenderer(pool, journals, tmp_path / "scratch")
+    rendered = await renderer.render(RECORDING)
+    report = json.loads(rendered.report.read_text())
+    assert (rendered.duration_ms, report["clean"], report["journal"]["kept"]) == (1000, False, True)
+    assert any("nothing of it can be heard" in problem for problem in report["problems"])
+    await renderer.release(RECORDING_ID)
+    assert list((tmp_path / "scratch").iterdir()) == []
+    assert await renderer.journals() == [RECORDING_ID]
+    assert {path.name for path in journal.iterdir()} == {"000001.seg", "kept"}
+    # It can still be rendered: the same, and with its codec known it is let go.
+    assert (await renderer.render(RECORDING)).sha256 == rendered.sha256
+    write_journal(
+        journals, journal_blocks([Taped(0, Sender().send(tone(440, 8000)))], length_ns=NS)
+    )
+    await renderer.render(RECORDING)
+    await renderer.release(RECORDING_ID)
+    assert await renderer.journals() == []
+    write_journal(journals, journal_blocks([Taped(0, strange)], length_ns=NS))
+    await renderer.render(RECORDING)
+    await renderer.discard(RECORDING_ID)
+    assert await renderer.journals() == []
+
+
 async def test_children_give_way_to_calls(pool: RenderPool) -> None:
-    _, niceness, ignored = await pool._run(about_me)
-    assert niceness == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
+    _, niceness, policy, ignored = await pool._run(about_me)
+    assert niceness == 19
+    assert policy == os.SCHED_BATCH
     assert ignored
 
 
@@ -81,7 +113,7 @@ async def test_what_a_job_raises_reaches_the_caller(pool: RenderPool, tmp_path: 
         await pool.render(tmp_path / "other", tmp_path / "out", DUAL)
     assert caught.value.path == tmp_path / "other"
     with pytest.raises(MachineError, match="MP3"):
-        await pool.mp3(tmp_path / "none.wav", tmp_path / "out.mp3")
+        await pool.encode(tmp_path / "none.wav", tmp_path / "out.mp3", Encoding.MP3)
 
 
 async def test_a_killed_child_takes_nothing_along(pool: RenderPool, tmp_path: Path) -> None:
@@ -129,7 +161,7 @@ async def test_a_closed_pool_says_so(tmp_path: Path) -> None:
     pool = RenderPool(1)
     await pool.close()
     with pytest.raises(MachineError, match="closed"):
-        await pool.mp3(tmp_path / "in.wav", tmp_path / "out.mp3")
+        await pool.encode(tmp_path / "in.wav", tmp_path / "out.mp3", Encoding.MP3)
 
 
 PARENT = """

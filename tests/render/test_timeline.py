@@ -27,24 +27,25 @@ def batches(flow: Flow, size: int = 400) -> Iterator[Batch]:
             timestamp=table.timestamp[part],
             ssrc=table.ssrc[part],
             ticks=table.payload_bytes[part],
+            clock_hz=np.full(len(table.ssrc[part]), RATE, np.int32),
         )
 
 
 def surveyed(flow: Flow, size: int = 400) -> Survey:
-    survey = Survey(RATE)
+    survey = Survey()
     for batch in batches(flow, size):
         survey.feed(batch)
     return survey
 
 
-def loud(index: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return np.zeros(len(index), np.bool_)
+def loud(stretch: int, index: NDArray[np.int64], part: slice) -> NDArray[np.bool_]:
+    return np.zeros(len(index[part]), np.bool_)
 
 
 def place(flow: Flow, size: int = 400) -> tuple[Survey, Placer, NDArray[np.int64]]:
     """Where each packet begins, by row of the flow; -1 billion for those left out."""
     survey = surveyed(flow, size)
-    placer = Placer(RATE, survey.lines())
+    placer = Placer(survey.lines())
     position = np.full(len(flow), -(10**9), np.int64)
     for number, batch in enumerate(batches(flow, size)):
         for placed in placer.place(batch, loud):
@@ -221,13 +222,15 @@ def test_silence_is_where_the_clock_is_set_right() -> None:
     survey = surveyed(flow)
 
     def errors(quiet_from: int) -> tuple[int, int]:
-        placer = Placer(RATE, survey.lines())
+        placer = Placer(survey.lines())
         worst = 0
         for number, batch in enumerate(batches(flow)):
             hush = number >= quiet_from
 
-            def quiet(index: NDArray[np.int64], hush: bool = hush) -> NDArray[np.bool_]:
-                return np.full(len(index), hush)
+            def quiet(
+                stretch: int, index: NDArray[np.int64], part: slice, hush: bool = hush
+            ) -> NDArray[np.bool_]:
+                return np.full(len(index[part]), hush)
 
             for placed in placer.place(batch, quiet):
                 true = batch.arrival_ns[placed.index] * RATE // NS
@@ -241,7 +244,7 @@ def test_silence_is_where_the_clock_is_set_right() -> None:
 def test_going_back_cuts_what_would_fall_on_what_is_there() -> None:
     flow = sent(300, Sender(ppm=200))
     survey = surveyed(flow)
-    placer = Placer(RATE, survey.lines())
+    placer = Placer(survey.lines())
     end = -1 * MS
     for batch in batches(flow):
         for placed in placer.place(batch, loud):
@@ -283,14 +286,15 @@ def test_of_garbage_every_packet_is_placed_once(
                 timestamp[part].astype(np.uint32),
                 ssrc[part].astype(np.uint32),
                 ticks[part],
+                np.full(len(ticks[part]), RATE, np.int32),
             )
 
-    survey = Survey(RATE)
+    survey = Survey()
     for batch in parts():
         survey.feed(batch)
     assert survey.sequencer.counts.received == len(rows)
     assert survey.sequencer.lost() >= 0
-    placer = Placer(RATE, survey.lines())
+    placer = Placer(survey.lines())
     seen = 0
     for batch in parts():
         for placed in placer.place(batch, loud):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from callreel.audio.tone import tone
-from callreel.render.wav import HEADER_BYTES, WavWriter
+from callreel.render.wav import HEADER_BYTES, WavFormat, WavWriter
 
 
 def written(frames: int, channels: int = 1, limit_bytes: int = 2**32 - 1) -> bytes:
@@ -60,3 +60,42 @@ def test_frames_of_another_shape_are_refused() -> None:
     writer = WavWriter(io.BytesIO(), rate_hz=8000, channels=2)
     with pytest.raises(ValueError, match="channels"):
         writer.write(np.zeros((5, 1), np.int16))
+
+
+class Counted(io.BytesIO):
+    """A file of which only the beginning is kept: what would be more than memory holds."""
+
+    KEPT = 4096
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at = self.length = 0
+
+    def write(self, data: object) -> int:
+        view = memoryview(data).cast("B")  # type: ignore[arg-type]
+        if self.at < self.KEPT:
+            super().seek(self.at)
+            super().write(view[: self.KEPT - self.at])
+        self.at += len(view)
+        self.length = max(self.length, self.at)
+        return len(view)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.at = offset if whence == 0 else self.length + offset
+        return self.at
+
+
+def test_past_four_gibibytes_the_sizes_are_right() -> None:
+    file = Counted()
+    writer = WavWriter(file, rate_hz=48_000, channels=2)
+    minutes = np.zeros((48_000 * 60 * 10, 2), np.int16)
+    for _ in range(40):  # six hours and forty minutes
+        writer.write(minutes)
+    writer.finish()
+    frames = 40 * len(minutes)
+    assert file.length == writer.size_bytes == HEADER_BYTES + frames * 4 > 2**32
+    head = file.getvalue()
+    assert (head[:4], head[12:16]) == (b"RF64", b"ds64")
+    assert struct.unpack("<QQQ", head[20:44]) == (file.length - 8, frames * 4, frames)
+    about = WavFormat.read(io.BytesIO(head))
+    assert (about.frames, about.channels, about.rate_hz) == (frames, 2, 48_000)

@@ -34,7 +34,7 @@ async def test_row_audio_in_every_format_report_and_journal_go(
     for format_ in MediaFormat:
         for mixed in (False, True):
             assert await house.audio.open(recording, format_, mixed=mixed) is not None
-    assert len(kept(tmp_path)) == 5
+    assert len(kept(tmp_path)) == 9
     house.renderer.discarded.clear()
     await house.deletion.delete(house.account, recording.id)
     assert kept(tmp_path) == []
@@ -114,7 +114,7 @@ async def test_a_crash_in_between_leaves_nothing_behind(house: House, tmp_path: 
 
 async def test_an_mp3_that_is_being_made_does_not_come_back(house: House, tmp_path: Path) -> None:
     recording = await house.a_finished_recording()
-    house.renderer.encode.clear()
+    house.renderer.may_encode.clear()
     fetch = asyncio.create_task(house.audio.open(recording, MediaFormat.MP3))
     while not list((tmp_path / "scratch").glob("tmp*/")):
         await asyncio.sleep(0.01)
@@ -122,7 +122,7 @@ async def test_an_mp3_that_is_being_made_does_not_come_back(house: House, tmp_pa
     await asyncio.wait({delete}, timeout=0.1)
     late = asyncio.create_task(house.audio.open(recording, MediaFormat.WAV, mixed=True))
     assert await late is None
-    house.renderer.encode.set()
+    house.renderer.may_encode.set()
     await asyncio.gather(fetch, delete)
     assert kept(tmp_path) == []
 

@@ -25,8 +25,10 @@ def described(*lines: str) -> SessionDescription:
 
 OFFER = described(
     "m=video 5000 RTP/AVP 96",
-    "m=audio 4000 RTP/AVP 0 8 9 96 101",
+    "m=audio 4000 RTP/AVP 0 97 8 9 96 101",
     "a=rtpmap:96 opus/48000/2",
+    "a=fmtp:96 useinbandfec=1;stereo=1",
+    "a=rtpmap:97 EVS/16000",
     "a=rtpmap:101 telephone-event/8000",
     "a=fmtp:101 0-15",
     "a=ptime:20",
@@ -42,8 +44,9 @@ def test_an_offer_goes_on_with_our_address_and_what_can_be_recorded() -> None:
     onward = onward_offer(audio, OURS, SESSION)
     (media,) = onward.media
     assert (media.port, media.address) == (20000, "198.51.100.1")
-    assert [one.payload_type for one in media.codecs] == [0, 8, 101]
-    assert (media.codecs[2].parameters, media.ptime_ms, media.rtcp_mux) == ("0-15", 20, True)
+    assert [one.payload_type for one in media.codecs] == [0, 8, 9, 96, 101]
+    assert media.codecs[3].parameters == "useinbandfec=1;stereo=1"
+    assert (media.codecs[4].parameters, media.ptime_ms, media.rtcp_mux) == ("0-15", 20, True)
     assert media.attribute("maxptime") == "40"
     assert media.attribute("candidate") is None
     assert (onward.session_id, onward.session_version) == (77, 3)
@@ -93,7 +96,7 @@ def test_what_cannot_be_passed_on_is_488() -> None:
     for lines in (
         ("m=video 5000 RTP/AVP 96",),
         ("m=audio 0 RTP/AVP 0",),
-        ("m=audio 4000 RTP/AVP 9",),
+        ("m=audio 4000 RTP/AVP 4",),
         ("m=audio 4000 RTP/SAVP 0",),
         ("m=audio 4000 RTP/AVP 101", "a=rtpmap:101 telephone-event/8000"),
     ):

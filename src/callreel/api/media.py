@@ -25,7 +25,12 @@ router = APIRouter(prefix="/2010-04-01/Accounts/{AccountSid}/Recordings", tags=[
 _TYPES = {
     MediaFormat.WAV: "audio/x-wav",
     MediaFormat.MP3: "audio/mpeg",
+    MediaFormat.FLAC: "audio/flac",
+    MediaFormat.OPUS: "audio/ogg",
 }
+_ENDINGS = {**{f".{one.value}": one for one in MediaFormat}, ".ogg": MediaFormat.OPUS}
+"""What the path may end in. Ogg Opus has two endings: RFC 7845 §9 wants the one, some players the
+other."""
 
 
 class _Channels(Enum):
@@ -39,7 +44,8 @@ class _Channels(Enum):
 async def fetch_recording(request: Request, account_sid: AccountSid, sid: Sid) -> Response:
     """Metadata with ``.json`` or an ``Accept`` that begins with JSON; else the audio.
 
-    ``.wav`` or no extension gives WAV, ``.mp3`` MP3; ``RequestedChannels=1`` mixes a dual recording
+    ``.wav`` or no extension gives WAV, ``.mp3``, ``.flac`` and ``.opus`` (or ``.ogg``) those;
+    ``RequestedChannels=1`` mixes a dual recording
     down, ``Download=true`` has it saved. ``Range`` and ``HEAD`` work, for players.
     """
     recordings: RecordingService = request.app.state.recordings
@@ -108,9 +114,9 @@ async def fetch_integrity(request: Request, account: Authenticated, sid: Sid) ->
 
 
 def _split(sid: str) -> tuple[str, MediaFormat | None]:
-    for format_ in MediaFormat:
-        if sid.endswith("." + format_.value):
-            return sid.removesuffix("." + format_.value), format_
+    for ending, format_ in _ENDINGS.items():
+        if sid.endswith(ending):
+            return sid.removesuffix(ending), format_
     return sid, None
 
 

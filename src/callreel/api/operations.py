@@ -164,10 +164,19 @@ def _media(content: tuple[tuple[str, Schema | None], ...], *, head: bool) -> tup
     )
 
 
+_KINDS = {
+    ".wav": "as WAV",
+    ".mp3": "as MP3",
+    ".flac": "as FLAC",
+    ".opus": "as Ogg Opus",
+    ".ogg": "as Ogg Opus, by its other ending",
+}
+
+
 def _audio(ending: str, content: tuple[tuple[str, Schema | None], ...]) -> tuple[Operation, ...]:
     """GET and HEAD of a recording's audio."""
-    kind = {".wav": "as WAV", ".mp3": "as MP3"}.get(ending, "without an extension")
-    name = {".wav": "_wav", ".mp3": "_mp3"}.get(ending, "")
+    kind = _KINDS.get(ending, "without an extension")
+    name = ending.replace(".", "_")
     extra = (
         ""
         if ending
@@ -352,6 +361,8 @@ OF_CALL = (
 
 _WAV = ("audio/x-wav", None)
 _MP3 = ("audio/mpeg", None)
+_FLAC = ("audio/flac", None)
+_OPUS = ("audio/ogg", None)
 
 RECORDINGS = (
     Operation(
@@ -379,6 +390,9 @@ RECORDINGS = (
     *_audio("", (_WAV, *_json("Recording"))),
     *_audio(".wav", (_WAV,)),
     *_audio(".mp3", (_MP3,)),
+    *_audio(".flac", (_FLAC,)),
+    *_audio(".opus", (_OPUS,)),
+    *_audio(".ogg", (_OPUS,)),
     *_deletions(),
     Operation(
         "GET",

@@ -13,6 +13,7 @@ Octets = NDArray[np.uint8]
 Samples = NDArray[np.int16]
 
 RATE_HZ = 8000
+_FEW = 512
 ULAW_SILENCE = 0xFF
 ALAW_SILENCE = 0xD5
 
@@ -31,6 +32,12 @@ def _alaw_outputs() -> Samples:
     return np.where(code & 0x80, magnitude, -magnitude).astype(np.int16)
 
 
+def _pairs(outputs: Samples) -> NDArray[np.uint32]:
+    """Two samples for every two bytes as they lie in memory; uint32[65536]."""
+    codes: Octets = np.arange(65536, dtype=np.uint16).view(np.uint8)
+    return outputs[codes].view(np.uint32)
+
+
 def _nearest_codes(outputs: Samples) -> Octets:
     """The code for every 16-bit sample; uint8[65536], indexed by the sample as unsigned."""
     positive = np.arange(128, 256)  # in both laws the top bit is the sign, set for plus
@@ -46,18 +53,31 @@ def _nearest_codes(outputs: Samples) -> Octets:
 
 _ULAW_DECODE = _ulaw_outputs()
 _ALAW_DECODE = _alaw_outputs()
+_ULAW_PAIRS = _pairs(_ULAW_DECODE)
+_ALAW_PAIRS = _pairs(_ALAW_DECODE)
 _ULAW_ENCODE = _nearest_codes(_ULAW_DECODE)
 _ALAW_ENCODE = _nearest_codes(_ALAW_DECODE)
 
 
 def decode_ulaw(codes: Octets) -> Samples:
     """int16[n] of the µ-law bytes uint8[n] (PCMU)."""
-    return _ULAW_DECODE[codes]
+    return _decode(codes, _ULAW_DECODE, _ULAW_PAIRS)
 
 
 def decode_alaw(codes: Octets) -> Samples:
     """int16[n] of the A-law bytes uint8[n] (PCMA)."""
-    return _ALAW_DECODE[codes]
+    return _decode(codes, _ALAW_DECODE, _ALAW_PAIRS)
+
+
+def _decode(codes: Octets, outputs: Samples, pairs: NDArray[np.uint32]) -> Samples:
+    """Two bytes at a time: half of the look-ups."""
+    even = len(codes) // 2 * 2
+    if even < _FEW or not codes.flags.c_contiguous:
+        return outputs[codes]
+    samples: Samples = np.empty(len(codes), np.int16)
+    np.take(pairs, codes[:even].view(np.uint16), out=samples[:even].view(np.uint32), mode="wrap")
+    samples[even:] = outputs[codes[even:]]
+    return samples
 
 
 def encode_ulaw(samples: Samples) -> Octets:

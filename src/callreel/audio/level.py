@@ -28,6 +28,20 @@ def frame_rms(samples: NDArray[np.int16], frame_samples: int) -> NDArray[np.floa
     return rms
 
 
+def frame_level(samples: NDArray[np.int16], frame_samples: int) -> NDArray[np.float64]:
+    """As :func:`frame_rms`, without what of a frame is constant: some lines have an offset."""
+    n = len(samples)
+    if n == 0:
+        return np.zeros((0, *samples.shape[1:]))
+    start = np.arange(0, n, frame_samples)
+    length = np.minimum(start + frame_samples, n) - start
+    shaped = length.reshape(-1, *([1] * (samples.ndim - 1)))
+    mean = np.add.reduceat(samples, start, axis=0, dtype=np.float64) / shaped
+    power = np.add.reduceat(np.square(samples, dtype=np.float64), start, axis=0) / shaped
+    level: NDArray[np.float64] = np.sqrt(np.maximum(power - np.square(mean), 0.0))
+    return level
+
+
 def dbfs(rms: float) -> float:
     """Decibels of an RMS in sample units; minus infinity for silence."""
     return 20 * math.log10(rms / FULL_SCALE) if rms > 0 else -math.inf

@@ -19,6 +19,8 @@ def mix(*voices: Samples) -> Samples:
     """The sum of voices of one length, saturated; int16[n]."""
     if not voices:
         raise ValueError("nothing to mix")
+    if len(voices) == 1:
+        return voices[0]
     total = voices[0].astype(np.int32)
     for voice in voices[1:]:
         total += voice

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
 from callreel.calls.model import Recording
+
+
+class Encoding(Enum):
+    """What a WAV can be made into; the values are the extensions."""
+
+    MP3 = "mp3"
+    FLAC = "flac"
+    OPUS = "opus"
+    """In an Ogg container (RFC 7845)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +49,17 @@ class Renderer(Protocol):
         """Mix all channels of a WAV into one."""
         ...
 
-    async def mp3(self, wav: Path, mp3: Path) -> None:
+    async def encode(self, wav: Path, target: Path, encoding: Encoding) -> None:
         """Encode a WAV."""
         ...
 
     async def journals(self) -> Sequence[str]:
         """Recordings that there is a journal of, by id."""
+        ...
+
+    async def release(self, recording_id: str) -> None:
+        """Delete what a finished recording needs no longer: what rendering left behind, and its
+        journal, unless that holds what could not be heard."""
         ...
 
     async def discard(self, recording_id: str) -> None:

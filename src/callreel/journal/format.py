@@ -34,6 +34,7 @@ HEADER = struct.Struct("<4sBBHIIQQI")
 HEADER_BYTES = HEADER.size + 4
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
 _CRC = struct.Struct("<I")
+_WHOLE_HEADER = struct.Struct(HEADER.format + "I")
 
 Buffer = bytes | bytearray | memoryview
 
@@ -51,6 +52,9 @@ class Kind(IntEnum):
     """A slab of RTCP packets of one stream, as received."""
     EVENT = 4
     """JSON: ``{"event": name, …}``, see :class:`Event`."""
+
+
+_KINDS = {int(kind): kind for kind in Kind}
 
 
 class Event:
@@ -102,16 +106,10 @@ class Block:
 
     def packets(self) -> Slab:
         """The packets of an RTP or RTCP block. Raises ``ValueError`` if lengths do not add up."""
-        n = self.count
-        head = n * 10
-        if head > len(self.payload):
-            raise ValueError("packet table is longer than its block")
-        lengths = np.frombuffer(self.payload, "<u2", n)
-        wall_ns = np.frombuffer(self.payload, "<i8", n, offset=n * 2)
-        data = self.payload[head:]
-        if int(lengths.sum(dtype=np.int64)) != len(data):
+        slab, readable = packets_of([self])
+        if not readable:
             raise ValueError("packet lengths do not add up to the block's length")
-        return Slab(lengths=lengths, arrival_ns=wall_ns - self.wall_ns + self.mono_ns, data=data)
+        return slab
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +122,30 @@ class Slab:
     """Arrival time of each on the monotonic clock; int64[n]."""
     data: memoryview
     """The packets one after the other."""
+
+
+def packets_of(blocks: Sequence[Block]) -> tuple[Slab, list[Block]]:
+    """The packets of RTP or RTCP blocks as one slab, and the blocks that they are from: those
+    whose lengths add up. Of many blocks at once it costs each of them little."""
+    readable = [block for block in blocks if block.count * 10 <= len(block.payload)]
+    while True:
+        lengths = np.frombuffer(b"".join([b.payload[: b.count * 2] for b in readable]), "<u2")
+        ends = np.cumsum(lengths, dtype=np.int64)
+        counts = np.array([block.count for block in readable], np.int64)
+        last = np.cumsum(counts)
+        before = np.concatenate(([0], ends))
+        told = before[last] - before[last - counts]
+        there = np.array([len(block.payload) - block.count * 10 for block in readable], np.int64)
+        if bool((told == there).all()):
+            break
+        readable = [block for block, fits in zip(readable, told == there, strict=True) if fits]
+    stamps = b"".join([block.payload[block.count * 2 : block.count * 10] for block in readable])
+    shift = np.array([block.mono_ns - block.wall_ns for block in readable], np.int64)
+    return Slab(
+        lengths=lengths,
+        arrival_ns=np.frombuffer(stamps, "<i8") + np.repeat(shift, counts),
+        data=memoryview(b"".join([block.payload[block.count * 10 :] for block in readable])),
+    ), readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,18 +250,18 @@ def _read_one(view: memoryview, at: int, seed: int) -> Block | None:
     body = at + HEADER_BYTES
     if body > len(view):
         return None
-    head = view[at : at + HEADER.size]
-    magic, kind, version, stream, count, length, mono_ns, wall_ns, crc = HEADER.unpack(head)
+    magic, kind, version, stream, count, length, mono_ns, wall_ns, crc, head_crc = (
+        _WHOLE_HEADER.unpack_from(view, at)
+    )
     if magic != MAGIC or version != VERSION or length > MAX_PAYLOAD_BYTES:
         return None
-    if _CRC.unpack_from(view, at + HEADER.size)[0] != zlib.crc32(head, seed):
+    if head_crc != zlib.crc32(view[at : body - _CRC.size], seed):
         return None
     payload = view[body : body + length]
     if len(payload) != length or zlib.crc32(payload, seed) != crc:
         return None
-    try:
-        known = Kind(kind)
-    except ValueError:
+    known = _KINDS.get(kind)
+    if known is None:
         return None
     return Block(known, stream, count, mono_ns, wall_ns, payload, at)
 

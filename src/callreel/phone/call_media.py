@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from callreel.audio.codec import decoder_for
+from callreel.audio.codec import Format
 from callreel.base.clock import Clock
 from callreel.base.errors import MachineError, PeerError
 from callreel.calls.media import Srtp
@@ -146,7 +146,7 @@ class CallMedia:
         self._agreed: Agreed | None = None
         self._hosts: frozenset[str] = frozenset()
         self._names: dict[int, str] = {}
-        self._decoders = {name: decoder_for(name, RATE_HZ) for name in ("PCMU", "PCMA")}
+        self._decoders = {name: Format(name, RATE_HZ).decoder() for name in ("PCMU", "PCMA")}
         self._frames: dict[str, FrameSource] = {}
         self._frame = 0
         self._sending = False
@@ -330,7 +330,6 @@ class CallMedia:
 
     def _hear(self, name: str, payload: bytes, placed: Placed, arrival: float) -> None:
         decoder = self._decoders[name]
-        assert decoder is not None
         samples = decoder.decode(
             np.frombuffer(payload, np.uint8), np.array([len(payload)], np.int64)
         )

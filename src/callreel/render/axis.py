@@ -1,10 +1,11 @@
-"""The recording's time axis: sums of samples upon it, and which of it the file holds. Pure.
+"""The recording's time axis: samples upon it, and which of it the file holds. Pure.
 
 Positions are samples from the recording's start; they may be a little below zero.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from callreel.audio.mixing import saturate
 from callreel.calls.model import PauseBehavior
 
 Samples = NDArray[np.int16]
@@ -29,9 +31,9 @@ class Canvas:
         self.start = start
         """Where the window begins; what lies before has been taken."""
         self.end = start
-        """Behind the last sample that was put anywhere."""
+        """Behind the last sample that was put anywhere; there is silence from here on."""
         self._limit = limit
-        self._sums: NDArray[np.int32] = np.zeros(1 << 16, np.int32)
+        self._window: Samples = np.zeros(1 << 16, np.int16)
 
     def add(self, position: int, samples: Samples) -> int:
         """Add samples at a position; how many fell outside of the window."""
@@ -40,32 +42,45 @@ class Canvas:
         stop = max(head, min(len(samples), self._limit - at))
         if stop > head:
             self._reserve(at + stop)
-            self._sums[at + head : at + stop] += samples[head:stop]
+            begin, end, fresh = at + head, at + stop, self.end - self.start
+            # Two senders at once on one stream, or a packet that was put where another was.
+            if begin < fresh:
+                over = min(end, fresh)
+                mixed = self._window[begin:over].astype(np.int32)
+                mixed += samples[head : head + over - begin]
+                self._window[begin:over] = saturate(mixed)
+            if end > fresh:
+                begin = max(begin, fresh)
+                self._window[begin:end] = samples[begin - at : stop]
             self.end = max(self.end, position + stop)
         return len(samples) - (stop - head)
 
-    def take(self, until: int) -> NDArray[np.int32]:
-        """The sums up to a position, zero where there is nothing; the window then begins there."""
+    def take(self, until: int) -> Samples:
+        """The samples up to a position, zero where there is nothing; the window begins there
+        then."""
         n = until - self.start
         self._reserve(n)
-        taken = self._sums[:n].copy()
-        self._sums[: -n or None] = self._sums[n:].copy()
-        self._sums[max(0, len(self._sums) - n) :] = 0
+        used = max(0, self.end - self.start)
+        taken = self._window[:n].copy()
+        left = max(0, used - n)
+        self._window[:left] = self._window[n : n + left].copy()
+        self._window[left:used] = 0
         self.start = until
         self.end = max(self.end, until)
         return taken
 
     def _reserve(self, samples: int) -> None:
-        if samples > len(self._sums):
-            more = np.zeros(max(samples, 2 * len(self._sums)) - len(self._sums), np.int32)
-            self._sums = np.concatenate((self._sums, more))
+        if samples > len(self._window):
+            more = np.zeros(max(samples, 2 * len(self._window)) - len(self._window), np.int16)
+            self._window = np.concatenate((self._window, more))
 
 
 class Cover:
     """Which of the axis is covered by packets: finds the gaps."""
 
-    def __init__(self, start: int, *, limit: int, ignore: int) -> None:
-        self._canvas = Canvas(start, limit=limit)
+    def __init__(self, start: int, *, ignore: int) -> None:
+        self._at = start
+        self._marked: list[tuple[int, int]] = []
         self._ignore = ignore
         self._open = 0
         """Length of the gap that the last taken piece ended with."""
@@ -79,31 +94,61 @@ class Cover:
     def mark(self, start: int, end: int) -> None:
         """There are packets from here to there."""
         if end > start:
-            self._canvas.add(start, np.ones(end - start, np.int16))
+            self._marked.append((start, end))
+
+    def missing(self, start: int, end: int) -> list[tuple[int, int]]:
+        """What of an interval that has not been taken no packet covers."""
+        self._merge()
+        found = []
+        first = bisect_right(self._marked, (start, start)) - 1
+        for a, b in self._marked[max(0, first) :]:
+            if a >= end:
+                break
+            if b <= start:
+                continue
+            if a > start:
+                found.append((start, a))
+            start = max(start, b)
+        if start < end:
+            found.append((start, end))
+        return found
 
     def take(self, until: int, kept: Sequence[slice], file_position: int) -> None:
         """Look at the axis up to a position, of which the file keeps these parts, from there."""
-        covered = self._canvas.take(until) > 0
+        self._merge()
         for part in kept:
-            self._look(covered[part], file_position)
+            self._look(self._at + part.start, self._at + part.stop, file_position)
             file_position += part.stop - part.start
+        self._marked = [(max(a, until), b) for a, b in self._marked if b > until]
+        self._at = until
 
     def finish(self, file_position: int) -> None:
         """The file ends here."""
         self._close(file_position)
 
-    def _look(self, covered: NDArray[np.bool_], at: int) -> None:
-        if not covered.any():
-            self._open += len(covered)
-            return
-        edges = np.flatnonzero(np.diff(covered.view(np.int8), prepend=1, append=1))
-        begin, end = edges[0::2].tolist(), edges[1::2].tolist()
-        if not begin or begin[0] > 0:
-            self._close(at)
-        for a, b in zip(begin, end, strict=True):
-            self._open += b - a
-            if b < len(covered):
-                self._close(at + b)
+    def _merge(self) -> None:
+        """Put what was marked in order, overlaps made one."""
+        self._marked.sort()
+        merged: list[tuple[int, int]] = []
+        for a, b in self._marked:
+            if merged and a <= merged[-1][1]:
+                if b > merged[-1][1]:
+                    merged[-1] = (merged[-1][0], b)
+            else:
+                merged.append((a, b))
+        self._marked = merged
+
+    def _look(self, start: int, end: int, file_position: int) -> None:
+        at = start
+        for a, b in self._marked:
+            if b <= start:
+                continue
+            if a >= end:
+                break
+            self._open += max(0, a - at)
+            self._close(file_position + max(a, start) - start)
+            at = b
+        self._open += max(0, end - at)
 
     def _close(self, at: int) -> None:
         if self._open > self._ignore:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,18 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callreel.audio.level import rms_of
-from callreel.audio.mixing import saturate
+from callreel.audio.mixing import mix
 from callreel.base.errors import MachineError
-from callreel.calls.model import PauseBehavior, RecordingTrack, Trim
+from callreel.calls.model import PauseBehavior, RecordingTrack, Track, Trim
 from callreel.journal.durable import sync_folder
 from callreel.journal.keys import JournalSeal
-from callreel.render.axis import Axis, Canvas, Cover
+from callreel.render.axis import Axis
 from callreel.render.decryption import OpenKey, no_keys
 from callreel.render.report import Rendering, build
-from callreel.render.survey import JournalSurvey, survey
-from callreel.render.timeline import Placed, Placer
+from callreel.render.survey import JournalSurvey, samples_of, survey
+from callreel.render.timeline import Placer
 from callreel.render.trimming import Trimmer
-from callreel.render.walk import RATE_HZ, Packets, Step, Walk
+from callreel.render.voice import Voice
+from callreel.render.walk import Packets, Step, Walk
 from callreel.render.wav import MAX_RIFF_BYTES, WavWriter
 
 TOO_SHORT = 16101
@@ -37,11 +39,11 @@ TOO_SHORT = 16101
 SILENT = 16102
 """Nothing was left after trimming (contract §7)."""
 
-HOLD_SAMPLES = 60 * RATE_HZ
+KEPT = "kept"
+"""A file of this name in a journal's folder keeps it when its recording is finished."""
+HOLD_S = 60
 """So long after its arrival time a packet still finds its place."""
-_LIMIT_SAMPLES = 720 * RATE_HZ
-_CHUNK_SAMPLES = 60 * RATE_HZ
-_SHORTEST_GAP_MS = 10
+_CHUNK_S = 60
 _QUIET_DBFS = -45.0
 _HASH_BYTES = 1 << 20
 
@@ -104,7 +106,7 @@ def render_recording(journal: Path, destination: Path, spec: RenderSpec) -> Rend
     open_key = no_keys if spec.key_secret is None else JournalSeal(spec.key_secret).open
     found = survey(root, spec.recording_id, spec.track.tracks, open_key)
     channels = spec.channel_count if spec.track is RecordingTrack.BOTH else 1
-    made = Rendering(rate_hz=RATE_HZ, channels=channels)
+    made = Rendering(rate_hz=found.rate_hz, channels=channels)
     wav, report_path = Path(f"{destination}.wav"), Path(f"{destination}.json")
     part = Path(f"{destination}.wav.part")
     try:
@@ -121,6 +123,7 @@ def render_recording(journal: Path, destination: Path, spec: RenderSpec) -> Rend
         if made.absent_code is not None:
             part.unlink(missing_ok=True)
             made.frames = made.size_bytes = 0
+        _keep(journal, found.is_kept)
         report = build(spec.recording_id, spec.track, spec.trim, found, made)
         _write_report(report_path, report)
         if made.absent_code is None:
@@ -166,21 +169,23 @@ class _Mixdown:
         self._walk = Walk(root, spec.recording_id, spec.track.tracks, open_key)
         self._spans = found.spans()
         self._axis = Axis(self._spans)
+        rate_hz = made.rate_hz
         start = self._spans[0].start
         made.lead_samples = -start
         self._at = start
         self._written = 0
-        self._canvases = {track: Canvas(start, limit=_LIMIT_SAMPLES) for track in spec.track.tracks}
+        self._hold = HOLD_S * rate_hz
+        self._tracks: dict[Track, list[Voice]] = {track: [] for track in spec.track.tracks}
         for number, stream in found.streams.items():
-            made.placers[number] = Placer(RATE_HZ, stream.lines)
-            made.covers[number] = Cover(
-                start, limit=_LIMIT_SAMPLES, ignore=_SHORTEST_GAP_MS * RATE_HZ // 1000
-            )
+            voice = Voice(start, rate_hz=rate_hz, sampled_at_hz=stream.rates_hz)
+            made.placers[number] = Placer(stream.lines)
+            made.voices[number] = voice
+            self._tracks[stream.track].append(voice)
         self._wav = WavWriter(
-            file, rate_hz=RATE_HZ, channels=made.channels, limit_bytes=spec.riff_limit_bytes
+            file, rate_hz=rate_hz, channels=made.channels, limit_bytes=spec.riff_limit_bytes
         )
         self._trimmer = (
-            Trimmer(rate_hz=RATE_HZ, channels=made.channels, silence_dbfs=spec.silence_dbfs)
+            Trimmer(rate_hz=rate_hz, channels=made.channels, silence_dbfs=spec.silence_dbfs)
             if spec.trim is Trim.TRIM_SILENCE
             else None
         )
@@ -195,72 +200,61 @@ class _Mixdown:
             if arrivals:
                 # Nothing that came before is waited for longer; after a long pause this keeps the
                 # window short.
-                self._flush(_samples(min(arrivals)) - HOLD_SAMPLES)
+                self._flush(self._samples(min(arrivals)) - self._hold)
             for packets in thing.packets:
                 self._draw(packets)
-            self._flush(_samples(thing.now_ns) - HOLD_SAMPLES)
-        latest = max(canvas.end for canvas in self._canvases.values())
+            self._flush(self._samples(thing.now_ns) - self._hold)
+        latest = max((voice.end for voice in self._made.voices.values()), default=0)
         end = self._spans[-1].end
-        self._flush(max(end, min(latest, end + RATE_HZ // 2)))
+        self._flush(max(end, min(latest, end + self._made.rate_hz // 2)))
         self._finish()
 
+    def _samples(self, ns: int) -> int:
+        return samples_of(ns, self._made.rate_hz)
+
     def _draw(self, packets: Packets) -> None:
-        def quiet(index: NDArray[np.int64]) -> NDArray[np.bool_]:
-            samples = packets.decode(index).astype(np.float32)
-            ticks = packets.batch.ticks[index]
-            power = np.add.reduceat(np.square(samples), np.cumsum(ticks) - ticks)
-            return power < self._quiet_rms**2 * ticks
+        def quiet(stretch: int, index: NDArray[np.int64], part: slice) -> NDArray[np.bool_]:
+            decoded = packets.decode(stretch, index)
+            sizes = packets.batch.ticks[index] * decoded.factor
+            ends = np.cumsum(sizes)
+            starts, sizes = (ends - sizes)[part], sizes[part]
+            squares = np.square(decoded.samples[starts[0] : ends[part][-1]], dtype=np.float32)
+            power = np.add.reduceat(squares, starts - starts[0])
+            return power < self._quiet_rms**2 * sizes
 
-        placer = self._made.placers[packets.stream]
-        for placed in placer.place(packets.batch, quiet):
-            self._draw_placed(packets, placed)
-
-    def _draw_placed(self, packets: Packets, placed: Placed) -> None:
-        samples = packets.decode(placed.index)
-        ticks = packets.batch.ticks[placed.index]
-        source = np.cumsum(ticks) - ticks
-        start, source, length = (
-            placed.position + placed.cut,
-            source + placed.cut,
-            ticks - placed.cut,
-        )
-        # Packets that follow each other on the axis as they do in the slab are drawn as one.
-        broken = (start[1:] != (start + length)[:-1]) | (source[1:] != (source + length)[:-1])
-        first = np.concatenate(([0], np.flatnonzero(broken) + 1))
-        last = np.concatenate((first[1:] - 1, [len(ticks) - 1]))
-        canvas = self._canvases[packets.track]
-        cover = self._made.covers[packets.stream]
-        outside = 0
-        for at, begin, end in zip(
-            start[first].tolist(),
-            source[first].tolist(),
-            (source[last] + length[last]).tolist(),
-            strict=True,
-        ):
-            outside += canvas.add(at, samples[begin:end])
-            cover.mark(at, at + end - begin)
-        if outside:
-            unplaced = self._made.unplaced_samples
-            unplaced[packets.stream] = unplaced.get(packets.stream, 0) + outside
+        voice = self._made.voices[packets.stream]
+        for placed in self._made.placers[packets.stream].place(packets.batch, quiet):
+            decoded = packets.decode(placed.stretch, placed.index)
+            voice.draw(placed, packets.batch.ticks[placed.index], decoded)
 
     def _flush(self, until: int) -> None:
+        made = self._made
         while self._at < until:
-            end = min(until, self._at + _CHUNK_SAMPLES)
+            end = min(until, self._at + _CHUNK_S * made.rate_hz)
             kept = self._axis.kept(self._at, end)
-            for span, after in zip(self._spans[:-1], self._spans[1:], strict=True):
+            for span, after in pairwise(self._spans):
                 # A pause is no gap.
                 if span.behavior is PauseBehavior.SILENCE:
-                    for cover in self._made.covers.values():
-                        cover.mark(max(span.end, self._at), min(after.start, end))
-            for cover in self._made.covers.values():
-                cover.take(end, kept, self._written)
-            sums = np.stack([canvas.take(end) for canvas in self._canvases.values()], axis=1)
-            if self._made.channels < sums.shape[1]:
-                sums = sums.sum(axis=1, dtype=np.int32, keepdims=True)
+                    for voice in made.voices.values():
+                        voice.cover.mark(max(span.end, self._at), min(after.start, end))
+            frames = self._frames(end)
+            for voice in made.voices.values():
+                voice.cover.take(end, kept, self._written)
             for part in kept:
-                self._write(saturate(sums[part]))
+                self._write(frames[part])
                 self._written += part.stop - part.start
             self._at = end
+
+    def _frames(self, end: int) -> NDArray[np.int16]:
+        """The next piece of the axis as the file holds it; int16[n, channels]."""
+        silence = np.zeros(end - self._at, np.int16)
+        taken = {track: [voice.take(end) for voice in of] for track, of in self._tracks.items()}
+        if self._made.channels == 1:
+            # Added up once, so that two who are loud at once are held within 16 bits only once.
+            every = [one for of in taken.values() for one in of]
+            return mix(*(every or [silence]))[:, None]
+        columns = [mix(*(of or [silence])) for of in taken.values()]
+        return np.stack(columns, axis=1)
 
     def _write(self, frames: NDArray[np.int16], *, last: bool = False) -> None:
         if self._trimmer is not None:
@@ -269,8 +263,8 @@ class _Mixdown:
 
     def _finish(self) -> None:
         made, wav = self._made, self._wav
-        for cover in made.covers.values():
-            cover.finish(self._written)
+        for voice in made.voices.values():
+            voice.cover.finish(self._written)
         if self._trimmer is not None:
             self._write(np.zeros((0, made.channels), np.int16), last=True)
             made.trimmed_start = self._trimmer.cut_start
@@ -282,6 +276,16 @@ class _Mixdown:
             made.absent_code = TOO_SHORT
         wav.finish()
         made.frames, made.size_bytes = wav.frames, wav.size_bytes
+
+
+def _keep(journal: Path, kept: bool) -> None:
+    """Have the journal kept when the recording is finished, or not."""
+    marker = journal / KEPT
+    if kept and journal.is_dir():
+        marker.touch()
+        sync_folder(journal)
+    else:
+        marker.unlink(missing_ok=True)
 
 
 def _write_report(path: Path, report: dict[str, Any]) -> None:
@@ -301,7 +305,3 @@ def _sha256(file: BinaryIO) -> str:
     while chunk := file.read(_HASH_BYTES):
         digest.update(chunk)
     return digest.hexdigest()
-
-
-def _samples(ns: int) -> int:
-    return ns * RATE_HZ // 1_000_000_000

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import logging
 import multiprocessing
 import os
 import re
@@ -21,11 +22,13 @@ from typing import ParamSpec, TypeVar
 
 from callreel.base.errors import MachineError
 from callreel.calls.model import Recording
-from callreel.calls.rendering import Rendered
+from callreel.calls.rendering import Encoding, Rendered
 from callreel.journal.keys import JournalSeal
-from callreel.render.job import RenderResult, RenderSpec, render_recording
+from callreel.render.encoding import encode
+from callreel.render.job import KEPT, RenderResult, RenderSpec, render_recording
 from callreel.render.mixdown import mix_down
-from callreel.render.mp3 import encode_mp3
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,7 +37,9 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 TRIES = 3
 """How often a job is begun whose process dies under it."""
-_NICENESS = 10
+_NICENESS = 19
+"""Beside a media worker that wants a core, a render gets a sixtieth of it. What it reads and writes
+waits for others too: the kernel goes by niceness there as well."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -61,9 +66,9 @@ class RenderPool:
         """See :func:`callreel.render.mixdown.mix_down`. Raises ``MachineError``."""
         await self._run(mix_down, wav, mono)
 
-    async def mp3(self, wav: Path, mp3: Path) -> None:
-        """See :func:`callreel.render.mp3.encode_mp3`. Raises ``MachineError``."""
-        await self._run(encode_mp3, wav, mp3)
+    async def encode(self, wav: Path, target: Path, encoding: Encoding) -> None:
+        """See :func:`callreel.render.encoding.encode`. Raises ``MachineError``."""
+        await self._run(encode, wav, target, encoding)
 
     async def close(self) -> None:
         """Wait for the jobs that run, drop those that wait, and end the processes."""
@@ -144,6 +149,8 @@ def _settle(parent: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
+    # Never in the way of what was just woken, such as a media worker.
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     libc = ctypes.CDLL(None, use_errno=True)
     # To be exact: with the thread that spawned it, which is the event loop's.
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -200,9 +207,9 @@ class JournalRenderer:
         """Mix all channels of a WAV into one."""
         await self._pool.mixdown(wav, mono)
 
-    async def mp3(self, wav: Path, mp3: Path) -> None:
+    async def encode(self, wav: Path, target: Path, encoding: Encoding) -> None:
         """Encode a WAV."""
-        await self._pool.mp3(wav, mp3)
+        await self._pool.encode(wav, target, encoding)
 
     async def journals(self) -> Sequence[str]:
         """Recordings that there is a journal of, by id."""
@@ -211,15 +218,22 @@ class JournalRenderer:
     def _found(self) -> list[str]:
         return [one.name for one in self._journals.iterdir() if _ID.fullmatch(one.name)]
 
+    async def release(self, recording_id: str) -> None:
+        """Delete what a finished recording needs no longer."""
+        await asyncio.to_thread(self._discard, recording_id, kept=True)
+
     async def discard(self, recording_id: str) -> None:
         """Delete a recording's journal and whatever rendering left behind."""
         await asyncio.to_thread(self._discard, recording_id)
 
-    def _discard(self, recording_id: str) -> None:
+    def _discard(self, recording_id: str, *, kept: bool = False) -> None:
         try:
             for suffix in (".wav", ".json", ".wav.part", ".json.part"):
                 Path(f"{self._scratch / recording_id}{suffix}").unlink(missing_ok=True)
             folder = self._journals / recording_id
+            if kept and (folder / KEPT).exists():
+                log.warning("recording %s: its journal is kept, see its report", recording_id)
+                return
             while folder.exists():
                 with contextlib.suppress(FileNotFoundError):  # somebody deletes it beside us
                     shutil.rmtree(folder)

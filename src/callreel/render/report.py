@@ -11,10 +11,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from callreel import __version__
+from callreel.audio.codec import COMFORT_NOISE
 from callreel.calls.model import RecordingTrack, Trim
-from callreel.render.axis import Cover
 from callreel.render.survey import JournalSurvey, StreamSurvey
 from callreel.render.timeline import Placer
+from callreel.render.voice import Voice
 
 REPORT_VERSION = 1
 
@@ -43,10 +44,8 @@ class Rendering:
     """16101, 16102 or None (contract §7)."""
     placers: dict[int, Placer] = field(default_factory=dict)
     """By stream number."""
-    covers: dict[int, Cover] = field(default_factory=dict)
+    voices: dict[int, Voice] = field(default_factory=dict)
     """By stream number."""
-    unplaced_samples: dict[int, int] = field(default_factory=dict)
-    """Decoded samples that had no place in the file, by stream number."""
 
     def ms(self, samples: int) -> int:
         """Milliseconds of so many samples, rounded."""
@@ -92,6 +91,7 @@ def build(
         ],
         "journal": {
             "segments": found.segments,
+            "kept": found.is_kept,
             "headers_lost": found.headless,
             "worker_generations": found.generations,
             "holes": found.holes,
@@ -108,7 +108,8 @@ def _stream(stream: StreamSurvey, made: Rendering) -> dict[str, Any]:
     sequencer = stream.timeline.sequencer
     counts = sequencer.counts
     placer = made.placers.get(stream.number)
-    cover = made.covers.get(stream.number)
+    voice = made.voices.get(stream.number)
+    cover = voice.cover if voice else None
     drift = stream.timeline.drift_ppm(stream.lines)
     jitter_ms = counts.deviation_ns / counts.deviations / 1e6 if counts.deviations else 0.0
     return {
@@ -138,12 +139,14 @@ def _stream(stream: StreamSurvey, made: Rendering) -> dict[str, Any]:
         "timestamp_jumps": counts.jumps,
         "codecs": dict(sorted(stream.codecs.items())),
         "unknown_payload_types": {str(t): n for t, n in sorted(stream.unknown.items())},
+        "silence_descriptors": stream.silence + stream.codecs.get(COMFORT_NOISE, 0),
         "dtmf_events": stream.dtmf_events,
         "jitter_ms": round(jitter_ms, 3),
         "max_delay_ms": round(placer.most_delayed_ns / 1e6, 1) if placer else 0.0,
         "drift_ppm": None if drift is None else round(drift, 1),
         "reanchored": placer.reanchored if placer else 0,
-        "unplaced_ms": made.ms(made.unplaced_samples.get(stream.number, 0)),
+        "unplaced_ms": made.ms(voice.unplaced if voice else 0),
+        "concealed_ms": made.ms(voice.concealed if voice else 0),
         "no_media": stream.no_media,
         "sources": [
             {
@@ -176,8 +179,11 @@ def _problems(
     for stream in streams:
         who = f"{stream.track.value} stream {stream.number}"
         sequencer = stream.timeline.sequencer
+        if stream.is_unheard:
+            said.append(f"{who.capitalize()}: nothing of it can be heard. The journal keeps it.")
         undecodable = sum(stream.unknown.values())
-        unplaced_ms = made.ms(made.unplaced_samples.get(stream.number, 0))
+        voice = made.voices.get(stream.number)
+        unplaced_ms = made.ms(voice.unplaced if voice else 0)
         for number, sentence in (
             (sequencer.lost(), f"of {sequencer.expected()} packets were lost."),
             (stream.kernel, "packets were dropped by the kernel: the receive buffer was full."),

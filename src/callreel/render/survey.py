@@ -14,7 +14,10 @@ from callreel.journal.format import Event
 from callreel.render.axis import Span, join
 from callreel.render.decryption import OpenKey, no_keys
 from callreel.render.timeline import Extent, Line, Survey
-from callreel.render.walk import RATE_HZ, Happened, Opened, Packets, Step, Torn, Walk
+from callreel.render.walk import Happened, Opened, Packets, Step, Torn, Walk
+
+FILE_RATES_HZ = (8000, 16_000, 48_000)
+"""Sampling rates of files."""
 
 _MAX_LISTED = 100
 _OVERHANG_NS = 500_000_000
@@ -32,7 +35,7 @@ class StreamSurvey:
     """SDP label."""
     participant: str = ""
     """Who is heard in it."""
-    timeline: Survey = field(default_factory=lambda: Survey(RATE_HZ))
+    timeline: Survey = field(default_factory=Survey)
     """Sequence numbers and delays."""
     lines: dict[int, Line] = field(default_factory=dict)
     """The earliest-arrival line of each of its stretches."""
@@ -40,8 +43,12 @@ class StreamSurvey:
     """Packets by codec."""
     unknown: Counter[int] = field(default_factory=Counter)
     """Packets that cannot be decoded, by payload type."""
+    rates_hz: set[int] = field(default_factory=set)
+    """Sampling rates of what is heard."""
     audio: int = 0
     """Packets with audio that can be decoded."""
+    silence: int = 0
+    """Silence descriptors within packets of audio (G.729, annex B)."""
     dtmf_events: int = 0
     """Telephone events (RFC 4733): keys pressed."""
     malformed: int = 0
@@ -69,12 +76,19 @@ class StreamSurvey:
     last_event: int = -1
     """Timestamp of the last telephone event."""
 
+    @property
+    def is_unheard(self) -> bool:
+        """Whether something came that may be audio, and none of it can be heard."""
+        return not self.audio and bool(self.unknown or self.unauthentic)
+
     def take(self, packets: Packets) -> None:
         """Count in the next packets."""
         self.timeline.feed(packets.batch)
         self.codecs += packets.codecs
         self.unknown += packets.unknown
         self.audio += int((packets.batch.ticks > 0).sum())
+        self.rates_hz |= packets.rates_hz
+        self.silence += packets.silence
         self.malformed += packets.malformed
         self.rtcp += packets.rtcp
         self.unauthentic += packets.unauthentic
@@ -136,24 +150,37 @@ class JournalSurvey:
         """RTP packets of all streams."""
         return sum(stream.timeline.sequencer.counts.received for stream in self.streams.values())
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether the journal is to stay: it holds what cannot be heard yet."""
+        return any(stream.is_unheard for stream in self.streams.values())
+
+    @property
+    def rate_hz(self) -> int:
+        """Sampling rate of the file: the highest of its tracks, or the next of
+        :data:`FILE_RATES_HZ`."""
+        highest = max((rate for s in self.streams.values() for rate in s.rates_hz), default=0)
+        return next((rate for rate in FILE_RATES_HZ if rate >= highest), FILE_RATES_HZ[-1])
+
     def spans(self) -> list[Span]:
-        """The axis between the pauses. What was delayed reaches out of its span a little."""
+        """The axis between the pauses, in samples of the file. What was delayed reaches out of its
+        span a little."""
+        rate_hz = self.rate_hz
         extents: dict[int, Extent] = {}
         for stream in self.streams.values():
             for span, extent in stream.timeline.extents(stream.lines).items():
                 known = extents.get(span, extent)
                 extents[span] = Extent(min(extent.start, known.start), max(extent.end, known.end))
-        starts = [0, *(_samples(pause.end_ns) for pause in self.pauses)]
-        ends = [*(_samples(pause.start_ns) for pause in self.pauses), _samples(self.end_ns)]
+        starts = [0, *(pause.end_ns for pause in self.pauses)]
+        ends = [*(pause.start_ns for pause in self.pauses), self.end_ns]
         behaviors = [*(pause.behavior for pause in self.pauses), PauseBehavior.SILENCE]
-        overhang = _samples(_OVERHANG_NS)
         found = []
         for span, (start, end, behavior) in enumerate(zip(starts, ends, behaviors, strict=True)):
             extent = extents.get(span, Extent(start, end))
             found.append(
                 Span(
-                    max(min(start, extent.start), start - overhang),
-                    min(max(end, extent.end), end + overhang),
+                    samples_of(max(min(start, extent.start), start - _OVERHANG_NS), rate_hz),
+                    samples_of(min(max(end, extent.end), end + _OVERHANG_NS), rate_hz),
                     behavior,
                 )
             )
@@ -278,5 +305,6 @@ def _behavior(value: object) -> PauseBehavior:
     return PauseBehavior.SKIP if value == PauseBehavior.SKIP.value else PauseBehavior.SILENCE
 
 
-def _samples(ns: int) -> int:
-    return ns * RATE_HZ // 1_000_000_000
+def samples_of(ns: int, rate_hz: int) -> int:
+    """So many whole samples; of a nanosecond's rounding there comes no other number."""
+    return (ns * rate_hz + rate_hz) // 1_000_000_000

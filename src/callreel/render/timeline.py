@@ -45,8 +45,9 @@ SHORT_STEP_NS = 250_000_000
 takes more than this."""
 LOOK_NS = 30 * NS
 """How far to either side a packet bears on the line."""
-MAX_DRIFT_PPM = 1000
-"""Sound cards stay within 200; what drifts faster is followed all the same, later."""
+MAX_DRIFT_PPM = 300
+"""Sound cards stay within 200; what drifts faster is followed all the same, a little behind. The
+more is allowed, the more of jitter is taken for drift."""
 LOOSE_NS = 2_000_000
 """In a gap or in silence, what is off the line by more than this is put back on it."""
 TIGHT_NS = 6_000_000
@@ -59,11 +60,16 @@ _RESTART = 1000
 _LANES = 16
 _RECENT = 8192
 _FEW = 32
+_EASY_ROWS = 200
 _MAX_STRETCHES = 4096
 _UP, _SKIP = 1, 2
 
 Int64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+Quiet = Callable[[int, Int64, slice], Bools]
+"""Which packets are quiet: of a stretch, of whose rows in order it is a part that is asked for;
+bool[n]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,9 @@ class Batch:
     """As received; uint32[n]."""
     ticks: Int64
     """Media time that each packet's audio lasts; 0 for what is no audio. int64[n]."""
+    clock_hz: NDArray[np.int32]
+    """Of the RTP clock that the packet's codec has; int32[n]. Means nothing where there is no
+    audio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,8 @@ class Run:
 
     stretch: int
     """Numbered through the stream."""
+    clock_hz: int
+    """Of its media time: one to a stretch."""
     span: int
     """Of the batch."""
     index: Int64
@@ -102,6 +113,8 @@ class Run:
     """Arrival minus media time; int64[n]."""
     after_gap: Bools
     """Whether media time is missing before it; bool[n]."""
+    lost: Bools
+    """Whether packets of the same stretch are missing right before it; bool[n]."""
     flags: NDArray[np.uint8]
     """Where the line may step: 1 held up, 2 media time skipped; uint8[n]."""
 
@@ -135,12 +148,14 @@ class _Lane:
 
     __slots__ = (
         "base",
+        "clock_hz",
         "delay_ns",
         "extended",
         "has_audio",
         "highest",
         "media",
         "media_extended",
+        "others",
         "recent",
         "span",
         "stretch",
@@ -153,8 +168,10 @@ class _Lane:
         self.extended = -1
         self.base = self.highest = 0
         self.recent: Int64 = np.zeros(0, np.int64)
+        self.others: Int64 = np.zeros(0, np.int64)
         self.has_audio = False
         self.stretch = -1
+        self.clock_hz = 0
         self.media = self.media_extended = self.delay_ns = self.ticks = self.timestamp = 0
 
     def expected(self) -> int:
@@ -164,8 +181,7 @@ class _Lane:
 class Sequencer:
     """Unwraps one stream's sequence numbers and timestamps, and cuts it into stretches."""
 
-    def __init__(self, clock_hz: int) -> None:
-        self.clock_hz = clock_hz
+    def __init__(self) -> None:
         self.counts = Counts()
         self._lanes: OrderedDict[int, _Lane] = OrderedDict()
         self._last_ssrc = -1
@@ -240,6 +256,7 @@ class Sequencer:
             lane.base = lane.highest = lane.extended
             lane.recent = np.zeros(0, np.int64)
             lane.media_extended = lane.extended
+            lane.others = np.zeros(0, np.int64)
             fresh = True
         else:
             fresh = False
@@ -265,19 +282,35 @@ class Sequencer:
 
         audio = batch.ticks[rows] > 0
         if not audio.all():
+            others = np.sort(extended[~audio])
+            lane.others = np.concatenate((lane.others[-_FEW:], others))
             rows, extended = rows[audio], extended[audio]
-        if len(rows):
+        if len(rows) == 0:
+            return
+        clock = batch.clock_hz[rows]
+        if bool((clock == clock[0]).all()):
             yield from self._of_audio(lane, batch, rows, extended)
+            return
+        # A change to a codec with another RTP clock (RFC 7160): its timestamps begin anew.
+        order = np.argsort(extended, kind="stable")
+        rows, extended, clock = rows[order], extended[order], clock[order]
+        for piece in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(clock)) + 1):
+            yield from self._of_audio(lane, batch, rows[piece], extended[piece])
 
     def _of_audio(self, lane: _Lane, batch: Batch, rows: Int64, extended: Int64) -> Iterator[Run]:
-        tick_ns = NS / self.clock_hz
+        """Packets of one RTP clock."""
+        clock_hz = int(batch.clock_hz[rows[0]])
+        if clock_hz != lane.clock_hz:
+            lane.clock_hz = clock_hz
+            lane.has_audio = False
+        tick_ns = NS / clock_hz
         stamp = batch.timestamp[rows]
         first = not lane.has_audio
         before = stamp[0] if first else np.uint32(lane.timestamp)
         leaps = np.diff(stamp, prepend=before).view(np.int32).astype(np.int64)
         media = (int(stamp[0]) if first else lane.media) + np.cumsum(leaps)
         ticks = batch.ticks[rows]
-        delay = batch.arrival_ns[rows] - media * NS // self.clock_hz
+        delay = batch.arrival_ns[rows] - media * NS // clock_hz
         last = len(rows) - 1
         newest = (int(stamp[-1]), int(media[-1]), int(extended[-1]), int(delay[-1]), int(ticks[-1]))
         if (np.diff(extended) < 0).any():
@@ -309,9 +342,17 @@ class Sequencer:
         flags |= np.where(later > _HELD_UP_NS, _UP, 0).astype(np.uint8)
         after_gap = media > media_before + ticks_before
         after_gap[jump] = True
+        lost = after_gap & (behind > 1) & ~jump
+        if len(lane.others) and lost.any():
+            # Comfort noise and keys come between on purpose.
+            between = np.searchsorted(lane.others, extended) != np.searchsorted(
+                lane.others, extended_before
+            )
+            lost &= ~between
         if first:
             lane.stretch = self._new_stretch()
             after_gap[0] = True
+            lost[0] = False
         cuts = np.flatnonzero(jump)
         starts = [0, *cuts.tolist()]
         stretch_of_last = lane.stretch
@@ -325,12 +366,14 @@ class Sequencer:
             part = slice(start, end)
             yield Run(
                 stretch=stretch,
+                clock_hz=clock_hz,
                 span=batch.span,
                 index=rows[part],
                 media=media[part],
                 ticks=ticks[part],
                 delay_ns=delay[part],
                 after_gap=after_gap[part],
+                lost=lost[part],
                 flags=flags[part],
             )
         lane.has_audio = True
@@ -353,6 +396,8 @@ def _are_among(keys: Int64, recent: Int64) -> Bools:
 class Line:
     """The earliest-arrival line of one stretch: its delay as a function of media time."""
 
+    clock_hz: int
+    """Of its media time."""
     starts: Int64
     """Media time at which each piece begins, ascending; between pieces the line steps."""
     pieces: tuple[tuple[Int64, NDArray[np.float64]], ...]
@@ -371,17 +416,20 @@ class Line:
 
 
 class _Soundings:
-    """The smallest delays of one stretch, a second or less each."""
+    """The smallest and the greatest delays of one stretch, of a second or less each."""
 
-    __slots__ = ("cell", "delay_ns", "flags", "media")
+    __slots__ = ("cell", "clock_hz", "delay_ns", "flags", "media", "most_ns")
 
-    def __init__(self) -> None:
+    def __init__(self, clock_hz: int) -> None:
+        self.clock_hz = clock_hz
         self.media = array("q")
         self.delay_ns = array("q")
+        self.most_ns = array("q")
         self.flags = array("B")
         self.cell = 0
 
-    def note(self, run: Run, clock_hz: int) -> None:
+    def note(self, run: Run) -> None:
+        clock_hz = self.clock_hz
         second = run.media // clock_hz
         begins = np.diff(second, prepend=self.cell) != 0
         if not self.media:
@@ -396,26 +444,32 @@ class _Soundings:
         head = int(at[0]) if len(at) else len(second)
         if head > 0:
             self.delay_ns[-1] = min(self.delay_ns[-1], int(run.delay_ns[:head].min()))
+            self.most_ns[-1] = max(self.most_ns[-1], int(run.delay_ns[:head].max()))
         if len(at):
             self.media.frombytes(run.media[at].tobytes())
             self.delay_ns.frombytes(np.minimum.reduceat(run.delay_ns, at).tobytes())
+            self.most_ns.frombytes(np.maximum.reduceat(run.delay_ns, at).tobytes())
             self.flags.frombytes(run.flags[at].tobytes())
 
-    def line(self, clock_hz: int) -> Line:
+    def line(self) -> Line:
+        clock_hz = self.clock_hz
         media = np.frombuffer(self.media, np.int64)
         order = np.argsort(media, kind="stable")
         media = media[order]
         delay = np.frombuffer(self.delay_ns, np.int64)[order]
         flags = np.frombuffer(self.flags, np.uint8)[order]
-        steps = _steps(media, delay, flags, STEP_HOLD_NS * clock_hz // NS)
+        most = np.frombuffer(self.most_ns, np.int64)[order]
+        steps = _steps(media, delay, most, flags, STEP_HOLD_NS * clock_hz // NS)
         bounds = [0, *steps, len(media)]
         pieces = tuple(
             (media[a:b], _envelope(media[a:b], delay[a:b], clock_hz)) for a, b in pairwise(bounds)
         )
-        return Line(media[bounds[:-1]], pieces)
+        return Line(clock_hz, media[bounds[:-1]], pieces)
 
 
-def _steps(media: Int64, delay: Int64, flags: NDArray[np.uint8], hold: int) -> list[int]:
+def _steps(
+    media: Int64, delay: Int64, most: Int64, flags: NDArray[np.uint8], hold: int
+) -> list[int]:
     """Where the delay changes for good: indices of the first sounding after each step."""
     steps: list[int] = []
     candidates = np.flatnonzero(flags)
@@ -425,8 +479,17 @@ def _steps(media: Int64, delay: Int64, flags: NDArray[np.uint8], hold: int) -> l
         since = max(start, steps[-1] if steps else 0)
         if since >= k:
             continue
-        change = int(delay[k:end].min()) - int(delay[since:k].min())
-        if int(media[end - 1] - media[k]) * STEP_PROOF < hold and abs(change) < SHORT_STEP_NS:
+        lowest, before = int(delay[k:end].min()), int(delay[since:k].min())
+        change = lowest - before
+        follows = int(media[end - 1] - media[k])
+        if follows * STEP_PROOF < hold and abs(change) < SHORT_STEP_NS:
+            continue
+        # Of few packets at either end it may happen that none was in time: where delays as great
+        # are seen on the other side as well, it is jitter.
+        if change > 0 and follows * 10 < hold * 9 and lowest <= most[since:k].max() + STEP_NS:
+            continue
+        precedes = int(media[k] - media[since])
+        if change < 0 and precedes * 10 < hold * 9 and before <= most[k:end].max() + STEP_NS:
             continue
         # Packets that were held up come in a burst afterwards. Packets cannot come early: a delay
         # that falls for good is a leap of media time, or else a congestion that is over.
@@ -441,16 +504,28 @@ def _envelope(media: Int64, delay: Int64, clock_hz: int) -> NDArray[np.float64]:
     reach = LOOK_NS * clock_hz // NS
     starts = np.searchsorted(media, media - reach)
     ends = np.searchsorted(media, media + reach, "right")
-    line = np.empty(len(media))
-    for k in range(len(media)):
-        near = slice(starts[k], ends[k])
-        line[k] = (delay[near] + slope * np.abs(media[near] - media[k])).min()
+    here = np.arange(len(media))
+    since = (media - media[0]) * slope
+    before = _least(delay - since, starts, here + 1) + since
+    behind = _least(delay + since, here, ends) - since
+    line: NDArray[np.float64] = np.minimum(before, behind)
     return line
+
+
+def _least(values: NDArray[np.float64], starts: Int64, ends: Int64) -> NDArray[np.float64]:
+    """The least of ``values[start:end]`` for each pair, none of them empty; float64[n]."""
+    level = np.frexp(ends - starts)[1] - 1  # of each, the power of two that fits in
+    least = np.empty(len(starts))
+    for power in range(int(level.max()) + 1):
+        rows = np.flatnonzero(level == power)
+        least[rows] = np.minimum(values[starts[rows]], values[ends[rows] - (1 << power)])
+        values = np.minimum(values[: -(1 << power)], values[1 << power :])
+    return least
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """From where to where on the axis a stream has audio in one span, samples."""
+    """From where to where on the axis a stream has audio in one span, nanoseconds."""
 
     start: int
     """Of the first packet."""
@@ -461,9 +536,8 @@ class Extent:
 class Survey:
     """The first time over a stream: what there is, and how delayed."""
 
-    def __init__(self, clock_hz: int) -> None:
-        self.sequencer = Sequencer(clock_hz)
-        self._clock_hz = clock_hz
+    def __init__(self) -> None:
+        self.sequencer = Sequencer()
         self._soundings: dict[int, _Soundings] = {}
         self._extents: dict[tuple[int, int], tuple[int, int]] = {}
 
@@ -475,8 +549,8 @@ class Survey:
                 if len(self._soundings) >= _MAX_STRETCHES:
                     # Nobody who means well jumps this often: placed by arrival, see Placer.
                     continue
-                soundings = self._soundings[run.stretch] = _Soundings()
-            soundings.note(run, self._clock_hz)
+                soundings = self._soundings[run.stretch] = _Soundings(run.clock_hz)
+            soundings.note(run)
             key = (run.stretch, run.span)
             start, end = int(run.media.min()), int((run.media + run.ticks).max())
             known = self._extents.get(key, (start, end))
@@ -484,15 +558,18 @@ class Survey:
 
     def lines(self) -> dict[int, Line]:
         """The line of each stretch."""
-        return {n: soundings.line(self._clock_hz) for n, soundings in self._soundings.items()}
+        return {n: soundings.line() for n, soundings in self._soundings.items()}
 
     def extents(self, lines: dict[int, Line]) -> dict[int, Extent]:
         """Where the audio of each span begins and ends on the axis."""
         found: dict[int, Extent] = {}
         for (stretch, span), (start, end) in self._extents.items():
-            delay = lines[stretch].at(np.array([start, end]))
-            offset = np.rint(delay * self._clock_hz / NS).astype(np.int64)
-            a, b = start + int(offset[0]), end + int(offset[1])
+            line = lines[stretch]
+            offset = np.rint(line.at(np.array([start, end])) * line.clock_hz / NS).astype(np.int64)
+            a, b = (
+                round(at * NS / line.clock_hz)
+                for at in (start + int(offset[0]), end + int(offset[1]))
+            )
             known = found.get(span, Extent(a, b))
             found[span] = Extent(min(a, known.start), max(b, known.end))
         return found
@@ -502,11 +579,14 @@ class Survey:
 
         Positive when it is fast, so that delays shrink. None if there is no minute of it.
         """
-        pieces = [piece for line in lines.values() for piece in line.pieces]
+        pieces = [
+            (int(media[-1] - media[0]) * NS / line.clock_hz, delay)
+            for line in lines.values()
+            for media, delay in line.pieces
+        ]
         if not pieces:
             return None
-        media, delay = max(pieces, key=lambda piece: int(piece[0][-1] - piece[0][0]))
-        length_ns = int(media[-1] - media[0]) * NS / self._clock_hz
+        length_ns, delay = max(pieces, key=lambda piece: piece[0])
         if length_ns < 60 * NS:
             return None
         return float(delay[0] - delay[-1]) / length_ns * 1e6
@@ -514,14 +594,20 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Packets and where they go."""
+    """Packets and where they go: all of one stretch, in order of sequence numbers."""
 
+    stretch: int
+    """Of the stream."""
+    clock_hz: int
+    """In whose ticks positions are."""
     index: Int64
     """Rows of the batch; int64[n]."""
     position: Int64
-    """Where on the axis each begins, samples; int64[n]."""
+    """Where on the axis each begins, ticks; int64[n]."""
     cut: Int64
-    """Samples to leave out at the start of each, where the line went back; int64[n]."""
+    """Ticks to leave out at the start of each, where the line went back; int64[n]."""
+    lost: Bools
+    """Whether packets are missing right before it, or it was moved on a little; bool[n]."""
 
 
 @dataclass(slots=True)
@@ -541,12 +627,11 @@ class _State:
 class Placer:
     """The second time over a stream: everything in its place.
 
-    ``lines`` are the survey's. Audio is sampled at the RTP clock's rate, so ticks are samples.
+    ``lines`` are the survey's. Positions are in ticks of a stretch's own RTP clock.
     """
 
-    def __init__(self, clock_hz: int, lines: dict[int, Line]) -> None:
-        self._sequencer = Sequencer(clock_hz)
-        self._clock_hz = clock_hz
+    def __init__(self, lines: dict[int, Line]) -> None:
+        self._sequencer = Sequencer()
         self._lines = lines
         self._states: OrderedDict[int, _State] = OrderedDict()
         self.reanchored = 0
@@ -556,12 +641,13 @@ class Placer:
         self.most_delayed_ns = 0
         """How far behind its line a packet came at most."""
 
-    def place(self, batch: Batch, quiet: Callable[[Int64], Bools]) -> Iterator[Placed]:
-        """Where the next packets go. ``quiet`` says which rows hold nothing worth hearing."""
+    def place(self, batch: Batch, quiet: Quiet) -> Iterator[Placed]:
+        """Where the next packets go. ``quiet`` says which rows, of one stretch and in order, hold
+        nothing worth hearing."""
         for run in self._sequencer.runs(batch):
             yield self._place(run, quiet)
 
-    def _place(self, run: Run, quiet: Callable[[Int64], Bools]) -> Placed:
+    def _place(self, run: Run, quiet: Quiet) -> Placed:
         line = self._lines.get(run.stretch)
         delay = np.full(len(run.media), float(run.delay_ns[0])) if line is None else None
         if line is not None:
@@ -571,7 +657,7 @@ class Placer:
         self.late += int((behind > JUMP_NS).sum())
         self.most_delayed_ns = max(self.most_delayed_ns, int(behind.max()))
 
-        target = np.rint(delay * self._clock_hz / NS).astype(np.int64)
+        target = np.rint(delay * run.clock_hz / NS).astype(np.int64)
         state = self._states.get(run.stretch)
         if state is None:
             state = self._states[run.stretch] = _State(int(target[0]), run.span)
@@ -580,33 +666,35 @@ class Placer:
         elif line is None:
             target[:] = state.offset
         self._states.move_to_end(run.stretch)
+        before = state.offset if state.span == run.span else None
         offset, cut = self._follow(run, target, state, quiet)
-        return Placed(run.index, run.media + offset, cut)
+        lost = run.lost
+        if before is not None and state.offset != before:
+            moved = np.diff(offset, prepend=before)
+            little = (moved > 0) & (moved <= 2 * TIGHT_NS * run.clock_hz // NS)
+            lost = lost | (little & ~run.after_gap)
+        return Placed(run.stretch, run.clock_hz, run.index, run.media + offset, cut, lost)
 
-    def _follow(
-        self, run: Run, target: Int64, state: _State, quiet: Callable[[Int64], Bools]
-    ) -> tuple[Int64, Int64]:
+    def _follow(self, run: Run, target: Int64, state: _State, quiet: Quiet) -> tuple[Int64, Int64]:
         n = len(target)
         if state.span != run.span:
             state.span = run.span
             state.offset = int(target[0])
-        loose = LOOSE_NS * self._clock_hz // NS
-        tight = TIGHT_NS * self._clock_hz // NS
-        if int(np.abs(target - state.offset).max()) <= loose:
-            return np.full(n, state.offset), _below(state, run.media, run.ticks)
-        hushed = quiet(run.index)
-        easy = run.after_gap.copy()
-        easy[1:] |= hushed[1:] & hushed[:-1]
-        easy[0] |= hushed[0]
+        loose = LOOSE_NS * run.clock_hz // NS
+        tight = TIGHT_NS * run.clock_hz // NS
         offset = np.full(n, state.offset)
         cut = _below(state, run.media, run.ticks)
         at = 0
         while at < n:
             off = np.abs(target[at:] - state.offset)
-            moves = np.flatnonzero((off > tight) | ((off > loose) & easy[at:]))
-            if len(moves) == 0:
+            may = at + np.flatnonzero(off > loose)
+            if len(may) == 0:
                 break
-            move = at + int(moves[0])
+            must = may[off[may - at] > tight][:1]
+            easy = _first_easy(run, may[may < must[0]] if len(must) else may, quiet)
+            if easy is None and len(must) == 0:
+                break
+            move = int(must[0]) if easy is None else easy
             if target[move] < state.offset and not run.after_gap[move]:
                 # The line went back where media goes on: what is there already stays.
                 state.floor_media = int(run.media[move])
@@ -617,6 +705,20 @@ class Placer:
             at = move + 1
             self.reanchored += 1
         return offset, cut
+
+
+def _first_easy(run: Run, rows: Int64, quiet: Quiet) -> int | None:
+    """The first of these rows where a move is not heard: behind a gap, or where it is quiet."""
+    for block in np.split(rows, range(_EASY_ROWS, len(rows), _EASY_ROWS)):
+        if len(block) == 0:
+            continue
+        first = max(0, int(block[0]) - 1)
+        hushed = quiet(run.stretch, run.index, slice(first, int(block[-1]) + 1))
+        both = hushed[block - first] & hushed[np.maximum(block - 1, 0) - first]
+        easy = np.flatnonzero(run.after_gap[block] | both)
+        if len(easy):
+            return int(block[easy[0]])
+    return None
 
 
 def _below(state: _State, media: Int64, ticks: Int64) -> Int64:

@@ -6,7 +6,7 @@ The renderer does it twice, and must see the same batches both times.
 from __future__ import annotations
 
 import mmap
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,32 +15,70 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from callreel.audio.codec import COMFORT_NOISE, TELEPHONE_EVENT, Decoder, decoder_for
+from callreel.audio.codec import (
+    COMFORT_NOISE,
+    G729_FRAME_BYTES,
+    TELEPHONE_EVENT,
+    Decoder,
+    Format,
+    format_for,
+)
 from callreel.base.errors import MachineError
 from callreel.calls.model import Track
-from callreel.journal.format import SRTP_VERSION, Block, Event, Hole, Kind, Slab
+from callreel.journal.format import SRTP_VERSION, Block, Event, Hole, Kind, packets_of
 from callreel.journal.reader import Segment, read_journal
 from callreel.render.decryption import Decryption, OpenKey
 from callreel.render.timeline import Batch
 from callreel.wire.rtp import Octets, PacketTable, gather, parse_slab
 
-RATE_HZ = 8000
-"""Sampling rate of what is decoded, and of the RTP clocks."""
-
-_STEP_NS = 10_000_000_000
+_STEP_NS = 60_000_000_000
 _STEP_BYTES = 4 << 20
+_MAX_DECODERS = 16
+_NEVER = np.iinfo(np.int64).max
 _OLDEST_STAMP_NS = 600_000_000_000
 _OLDEST_START_NS = 86_400_000_000_000
 _MAX_STREAMS = 256
 
-_STATIC = {0: "PCMU", 8: "PCMA", 13: COMFORT_NOISE}
+_STATIC = {0: "PCMU", 3: "GSM", 8: "PCMA", 9: "G722", 13: COMFORT_NOISE, 18: "G729"}
 """Payload types that mean the same everywhere (RFC 3551 §6)."""
+_STATIC_HZ = 8000
+"""The RTP clock of all of those."""
 
 
 class _Sort:
     """What a packet is to the renderer."""
 
     UNKNOWN, AUDIO, NOISE, EVENT = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Samples of some packets, one after the other."""
+
+    index: NDArray[np.int64]
+    """Rows of the batch."""
+    samples: NDArray[np.int16]
+    """int16[sum of ticks · factor]."""
+    factor: NDArray[np.int64]
+    """Samples a tick of the RTP clock, of each packet; int64[n]."""
+
+
+class Decoders:
+    """The decoders of one stream: one for each format and stretch, as they keep state."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[Format, int], Decoder] = OrderedDict()
+
+    def of(self, format_: Format, stretch: int) -> Decoder:
+        """The decoder that goes on with a stretch, or begins it."""
+        key = (format_, 0 if format_.is_stateless else stretch)
+        decoder = self._known.get(key)
+        if decoder is None:
+            decoder = self._known[key] = format_.decoder()
+            if len(self._known) > _MAX_DECODERS:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return decoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +91,8 @@ class Packets:
     """The track it belongs to."""
     batch: Batch
     """Their places in time."""
+    rates_hz: frozenset[int]
+    """Sampling rates of what is heard in them."""
     codecs: Counter[str]
     """How many were of which codec; unknown ones by their number."""
     unknown: Counter[int]
@@ -67,24 +107,37 @@ class Packets:
     """Packets of SRTP that were not made with the stream's key, and are left out."""
     replayed: int
     """Packets of SRTP that came a second time, and are left out."""
+    silence: int
+    """Silence descriptors within packets of another codec (G.729, annex B)."""
     _table: PacketTable = field(repr=False)
     _audio: NDArray[np.int64] = field(repr=False)
-    _decoders: dict[int, Decoder] = field(repr=False)
+    _formats: dict[int, Format] = field(repr=False)
+    _decoders: Decoders = field(repr=False)
+    _last: list[Decoded] = field(default_factory=list, repr=False)
 
-    def decode(self, index: NDArray[np.int64]) -> NDArray[np.int16]:
-        """The audio of these rows of the batch, one after the other; int16[sum of their ticks]."""
+    def decode(self, stretch: int, index: NDArray[np.int64]) -> Decoded:
+        """The audio of these rows of the batch, which are of one stretch and in order.
+
+        A stretch is decoded once, from front to back: asked again for the same rows, the answer is
+        the same.
+        """
+        if self._last and self._last[0].index is index:
+            return self._last[0]
         rows = self._audio[index]
         types = self._table.payload_type[rows]
         start, count = self._table.payload_start[rows], self._table.payload_bytes[rows]
-        if len(types) and bool((types == types[0]).all()):
-            decoder = self._decoders[int(types[0])]
-            return decoder.decode(gather(self._table.octets, start, count), count)
-        pieces = []
-        for part in np.split(np.arange(len(types)), np.flatnonzero(np.diff(types)) + 1):
-            if len(part):
-                payloads = gather(self._table.octets, start[part], count[part])
-                pieces.append(self._decoders[int(types[part[0]])].decode(payloads, count[part]))
-        return np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
+        cuts = np.flatnonzero(types[1:] != types[:-1]) + 1
+        pieces: list[NDArray[np.int16]] = []
+        factor = np.ones(len(rows), np.int64)
+        for part in np.split(np.arange(len(rows)), cuts) if len(cuts) else [slice(0, len(rows))]:
+            format_ = self._formats[int(types[part][0])]
+            payloads = gather(self._table.octets, start[part], count[part])
+            decoder = self._decoders.of(format_, stretch)
+            pieces.append(decoder.decode(payloads, count[part]))
+            factor[part] = format_.samples_a_tick
+        samples = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        self._last[:] = [Decoded(index, samples, factor)]
+        return self._last[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +218,66 @@ class _Clock:
         return at
 
 
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """Packets of one block that have not been given out."""
+
+    block: Block
+    """It."""
+    at_ns: int
+    """When it was made; since the recording began."""
+    end_ns: int
+    """What arrived at this time or later came in a pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """Packets of one stream in order of arrival."""
+
+    lengths: NDArray[np.uint16]
+    octets: Octets
+    arrival_ns: NDArray[np.int64]
+    outside: int
+    """Of how many more that arrived before the start or in a pause."""
+    unreadable: int
+    """Blocks that make no sense."""
+
+
+def _joined(blocks: list[_Pending]) -> _Taken:
+    """The packets of blocks as one, without those that do not belong to the recording."""
+    slab, readable = packets_of([pending.block for pending in blocks])
+    unreadable = len(blocks) - len(readable)
+    if unreadable:
+        those = {id(block) for block in readable}
+        blocks = [pending for pending in blocks if id(pending.block) in those]
+    counts = np.array([block.count for block in readable], np.int64)
+    lengths, octets = slab.lengths, np.frombuffer(slab.data, np.uint8)
+
+    def each(values: list[int]) -> NDArray[np.int64]:
+        return np.repeat(np.array(values, np.int64), counts)
+
+    at_ns = each([pending.at_ns for pending in blocks])
+    arrival_ns = slab.arrival_ns
+    arrival_ns += each([pending.at_ns - pending.block.mono_ns for pending in blocks])
+    # A stamp from before or after the wall clock was set is worth nothing.
+    wrong = (arrival_ns > at_ns) | (arrival_ns < at_ns - _OLDEST_STAMP_NS)
+    if wrong.any():
+        arrival_ns = np.where(wrong, at_ns, arrival_ns)
+    outside = arrival_ns < 0
+    if any(pending.end_ns != _NEVER for pending in blocks):
+        outside |= arrival_ns >= each([pending.end_ns for pending in blocks])
+    if not outside.any():
+        return _Taken(lengths, octets, arrival_ns, 0, unreadable)
+    keep = ~outside
+    return _Taken(
+        lengths[keep],
+        octets[np.repeat(keep, lengths)],
+        arrival_ns[keep],
+        int(outside.sum()),
+        unreadable,
+    )
+
+
 class _Stream:
     """What is known of one stream, and its packets that have not been given out."""
 
@@ -174,14 +287,19 @@ class _Stream:
         self._open_key = open_key
         self._decryption = Decryption()
         self.was_secure = False
+        self.outside = 0
+        """Packets that came before the start or in a pause, since that was asked last."""
+        self.unreadable = 0
+        """Blocks that made no sense, since that was asked last."""
         # Without a header there is still the order of m-lines: the first is inbound.
         self.track = Track.OUTBOUND if number % 2 else Track.INBOUND
         self.label = ""
         self.participant = ""
         self.names: dict[int, str] = {}
-        self.decoders: dict[int, Decoder] = {}
+        self.formats: dict[int, Format] = {}
+        self._decoders = Decoders()
         self.sorts = np.zeros(128, np.uint8)
-        self.slabs: list[tuple[Slab, NDArray[np.int64]]] = []
+        self.blocks: list[_Pending] = []
         self.learn({})
 
     def learn(self, value: dict[str, Any]) -> None:
@@ -192,7 +310,7 @@ class _Stream:
         self.label = str(value.get("label", self.label))
         self.participant = str(value.get("participant", self.participant))
         self.names = dict(_STATIC)
-        clocks = dict.fromkeys(_STATIC, (RATE_HZ, 1))
+        clocks = dict.fromkeys(_STATIC, (_STATIC_HZ, 1))
         codecs = value.get("codecs")
         for codec in codecs if isinstance(codecs, list) else ():
             try:
@@ -202,17 +320,17 @@ class _Stream:
             except (TypeError, KeyError, ValueError):
                 continue
         self.sorts = np.full(128, _Sort.UNKNOWN, np.uint8)
-        self.decoders = {}
+        self.formats = {}
         for number, name in self.names.items():
             if not 0 <= number < 128:
                 continue
             if name in (COMFORT_NOISE, TELEPHONE_EVENT):
                 self.sorts[number] = _Sort.NOISE if name == COMFORT_NOISE else _Sort.EVENT
                 continue
-            decoder = decoder_for(name, *clocks[number])
-            if decoder is not None and decoder.rate_hz == clocks[number][0] == RATE_HZ:
+            format_ = format_for(name, *clocks[number])
+            if format_ is not None:
                 self.sorts[number] = _Sort.AUDIO
-                self.decoders[number] = decoder
+                self.formats[number] = format_
 
     def learn_key(self, value: dict[str, Any]) -> bool:
         """Take note of the key that a description holds; whether it says that this is SRTP.
@@ -231,14 +349,14 @@ class _Stream:
 
     def give_out(self, span: int) -> Packets | None:
         """The packets taken so far as one."""
-        if not self.slabs:
+        if not self.blocks:
             return None
-        lengths = np.concatenate([slab.lengths for slab, _ in self.slabs])
-        octets: Octets = np.concatenate(
-            [np.frombuffer(slab.data, np.uint8) for slab, _ in self.slabs]
-        )
-        arrival_ns = np.concatenate([arrival for _, arrival in self.slabs])
-        self.slabs = []
+        taken, self.blocks = _joined(self.blocks), []
+        self.outside += taken.outside
+        self.unreadable += taken.unreadable
+        if len(taken.lengths) == 0:
+            return None
+        lengths, octets, arrival_ns = taken.lengths, taken.octets, taken.arrival_ns
         unauthentic = replayed = 0
         if self.decryption is not None:
             clear = self.decryption.decrypt(lengths, octets)
@@ -248,13 +366,23 @@ class _Stream:
         rows = np.flatnonzero(table.ok)
         types = table.payload_type[rows]
         sorts = self.sorts[types]
-        ticks = np.zeros(len(rows), np.int64)
         counts = np.bincount(types, minlength=128)
-        for number, decoder in self.decoders.items():
-            if counts[number]:
-                of_it = types == number
-                ticks[of_it] = decoder.sample_counts(table.payload_bytes[rows[of_it]])
         used = np.flatnonzero(counts).tolist()
+        ticks = np.zeros(len(rows), np.int64)
+        clock_hz = np.full(len(rows), _STATIC_HZ, np.int32)
+        silence = 0
+        for number in used:
+            format_ = self.formats.get(number)
+            if format_ is None:
+                continue
+            of_it = slice(None) if len(used) == 1 else np.flatnonzero(types == number)
+            at = rows[of_it]
+            ticks[of_it] = format_.ticks(
+                table.octets, table.payload_start[at], table.payload_bytes[at]
+            )
+            clock_hz[of_it] = format_.clock_rate_hz
+            if format_.name == "G729":
+                silence += int((table.payload_bytes[at] % G729_FRAME_BYTES > 0).sum())
         return Packets(
             stream=self.number,
             track=self.track,
@@ -265,7 +393,9 @@ class _Stream:
                 timestamp=table.timestamp[rows],
                 ssrc=table.ssrc[rows],
                 ticks=ticks,
+                clock_hz=clock_hz,
             ),
+            rates_hz=frozenset(self.formats[t].rate_hz for t in used if t in self.formats),
             codecs=Counter({self.names.get(t, str(t)): int(counts[t]) for t in used}),
             unknown=Counter({t: int(counts[t]) for t in used if self.sorts[t] == _Sort.UNKNOWN}),
             events=table.timestamp[rows[sorts == _Sort.EVENT]],
@@ -273,9 +403,11 @@ class _Stream:
             rtcp=int(table.rtcp.sum()),
             unauthentic=unauthentic,
             replayed=replayed,
+            silence=silence,
             _table=table,
             _audio=rows,
-            _decoders=dict(self.decoders),
+            _formats=self.formats,
+            _decoders=self._decoders,
         )
 
 
@@ -383,7 +515,7 @@ class Walk:
         if isinstance(number, int) and 0 <= number < 65536:
             stream = self._stream(number)
             if stream is not None:
-                if stream.slabs:
+                if stream.blocks:
                     if stream.decryption is not None:
                         # A peer that changes its key sends with it before we have heard so.
                         stream.learn_key(value)
@@ -394,30 +526,10 @@ class Walk:
         stream = self._stream(block.stream)
         if stream is None or stream.track not in self._tracks:
             return
-        try:
-            slab = block.packets()
-        except ValueError:
-            self.unreadable += 1
-            return
-        if len(slab.lengths) == 0:
-            return
-        arrival_ns = slab.arrival_ns + (at_ns - block.mono_ns)
-        # A stamp from before or after the wall clock was set is worth nothing.
-        wrong = (arrival_ns > at_ns) | (arrival_ns < at_ns - _OLDEST_STAMP_NS)
-        arrival_ns = np.where(wrong, at_ns, arrival_ns)
-        outside = arrival_ns < 0
-        if self._paused:
-            outside |= arrival_ns >= self._paused_ns
-        if outside.any():
-            self.outside += int(outside.sum())
-            if outside.all():
-                return
-            keep = ~outside
-            octets = np.frombuffer(slab.data, np.uint8)[np.repeat(keep, slab.lengths)]
-            slab = Slab(slab.lengths[keep], slab.arrival_ns[keep], memoryview(octets.tobytes()))
-            arrival_ns = arrival_ns[keep]
-        stream.slabs.append((slab, arrival_ns))
-        self._pending_bytes += len(slab.data)
+        if block.count:
+            end_ns = self._paused_ns if self._paused else _NEVER
+            stream.blocks.append(_Pending(block, at_ns, end_ns))
+            self._pending_bytes += len(block.payload)
 
     def _happen(self, block: Block, at_ns: int) -> Iterator[Step | Happened]:
         try:
@@ -450,10 +562,17 @@ class Walk:
             yield Happened(at_ns, wall_ns, {"event": Event.PAUSE, "behavior": behavior})
 
     def _step(self) -> Step:
-        given_out = [stream.give_out(self._span) for stream in self.streams.values()]
+        given_out = []
+        for stream in self.streams.values():
+            packets = stream.give_out(self._span)
+            self.outside += stream.outside
+            self.unreadable += stream.unreadable
+            stream.outside = stream.unreadable = 0
+            if packets is not None:
+                given_out.append(packets)
         self._pending_bytes = 0
         self._given_out_ns = self.now_ns
-        return Step(self.now_ns, tuple(packets for packets in given_out if packets is not None))
+        return Step(self.now_ns, tuple(given_out))
 
 
 def _release(segment: Segment, block: Block) -> None:

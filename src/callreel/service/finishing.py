@@ -71,7 +71,7 @@ class FinishingService:
                 log.warning("there is a journal, but no recording %s", recording_id)
             elif found.status in (RecordingStatus.COMPLETED, RecordingStatus.ABSENT):
                 try:
-                    await self._discard(found)
+                    await self._release(found)
                 except CallreelError as error:  # no reason not to start
                     log.error("recording %s: %s", recording_id, error)
 
@@ -99,7 +99,7 @@ class FinishingService:
         await self._until(self._finish, recording, "is not finished yet")
         # Apart from the step before: what is committed must never be rendered again, least of all
         # from a journal that is half deleted.
-        await self._until(self._discard, recording, "is finished, its journal is not deleted yet")
+        await self._until(self._release, recording, "is finished, its journal is not deleted yet")
 
     async def _until(
         self, step: Callable[[Recording], Awaitable[None]], recording: Recording, trouble: str
@@ -152,8 +152,8 @@ class FinishingService:
         assert found is None or not found.is_live, "only what has stopped is finished"
         return found is not None and found.status is RecordingStatus.STOPPED
 
-    async def _discard(self, recording: Recording) -> None:
-        await self._renderer.discard(recording.id)
+    async def _release(self, recording: Recording) -> None:
+        await self._renderer.release(recording.id)
 
     async def _put(self, key: str, path: Path) -> None:
         await self._media_store.put_file(key, path)

@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 
 from callreel.calls.model import Recording, RecordingStatus
-from callreel.calls.rendering import Renderer
+from callreel.calls.rendering import Encoding, Renderer
 from callreel.mediastore import MediaStore
 
 
@@ -20,10 +20,21 @@ class MediaFormat(Enum):
 
     WAV = "wav"
     MP3 = "mp3"
+    FLAC = "flac"
+    OPUS = "opus"
+    """In an Ogg container."""
+
+    @property
+    def encoding(self) -> Encoding | None:
+        """What makes it of a WAV; None where it is one."""
+        return None if self is MediaFormat.WAV else Encoding(self.value)
 
 
 _MIXED = ".mono"
-_DERIVED = (*(f"{_MIXED}.{one.value}" for one in MediaFormat), f".{MediaFormat.MP3.value}")
+_DERIVED = (
+    *(f"{_MIXED}.{one.value}" for one in MediaFormat),
+    *(f".{one.value}" for one in MediaFormat if one.encoding is not None),
+)
 """Ends of the keys of what is made from the WAV when it is first asked for."""
 
 
@@ -69,7 +80,7 @@ class MediaService:
         variant = f"{_MIXED if mixed else ''}.{format_.value}"
         found = await self._store.head(media_key + variant)
         if found is None and variant in _DERIVED:
-            await self._make_once(media_key, variant)
+            await self._make_once(media_key, variant, format_)
             found = await self._store.head(media_key + variant)
         if found is None:
             return None
@@ -100,17 +111,17 @@ class MediaService:
         for end in (*_DERIVED, ".json"):
             await self._store.delete(media_key + end)
 
-    async def _make_once(self, media_key: str, variant: str) -> None:
+    async def _make_once(self, media_key: str, variant: str, format_: MediaFormat) -> None:
         """Make it, once for all who wait; one who goes away does not take it from the others."""
         key = media_key + variant
         task = self._making.get(key)
         if task is None:
-            task = asyncio.create_task(self._make(media_key, variant), name=f"make {key}")
+            task = asyncio.create_task(self._make(media_key, variant, format_), name=f"make {key}")
             self._making[key] = task
             task.add_done_callback(lambda _: self._making.pop(key, None))
         await asyncio.shield(task)
 
-    async def _make(self, media_key: str, variant: str) -> None:
+    async def _make(self, media_key: str, variant: str, format_: MediaFormat) -> None:
         wav = f"{media_key}.wav"
         if await self._store.head(wav) is None:
             return  # deleted meanwhile
@@ -120,10 +131,10 @@ class MediaService:
                 mixed = Path(folder, "mixed")
                 await self._renderer.mixdown(source, mixed)
                 source = mixed
-            if variant.endswith(f".{MediaFormat.MP3.value}"):
-                await self._renderer.mp3(source, made)
-            else:
+            if format_.encoding is None:
                 made = source
+            else:
+                await self._renderer.encode(source, made, format_.encoding)
             await self._store.put_file(media_key + variant, made)
 
     async def _local(self, key: str, path: Path) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from callreel.audio.codec import COMFORT_NOISE, TELEPHONE_EVENT, format_for
 from callreel.base.errors import PeerError
 from callreel.calls.media import Codec, MediaAddress, Srtp, Stream
 from callreel.calls.model import Track
@@ -20,10 +21,8 @@ from callreel.signalling.security import (
 from callreel.wire import sdp
 from callreel.wire.sdes import Crypto
 
-DECODABLE = ("PCMU/8000", "PCMA/8000")
-"""Encodings that a recording can be rendered from."""
-UNDERSTOOD = (*DECODABLE, "CN/8000", "telephone-event/8000")
-"""Those, and what may come between them."""
+NO_CODEC = "no codec of PCMU PCMA G722 G729 GSM L16 opus"
+"""Why a stream is refused that a recording could not be rendered from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +60,9 @@ def acceptable(
         if media.kind != "audio" or refusal is not None:
             reasons.append(refusal or f"{media.kind} over {media.protocol}")
             continue
-        codecs = sdp.common_codecs(media, UNDERSTOOD)
-        if not any(_name(codec) in DECODABLE for codec in codecs):
-            reasons.append("no codec of " + " ".join(DECODABLE))
+        codecs = understood(media.codecs)
+        if not codecs:
+            reasons.append(NO_CODEC)
             continue
         if media.direction is sdp.Direction.RECVONLY:
             reasons.append("it only receives")
@@ -169,8 +168,21 @@ def _ours(
     )
 
 
-def _name(codec: sdp.Codec) -> str:
-    return f"{codec.name}/{codec.clock_rate_hz}".upper()
+def understood(codecs: Sequence[sdp.Codec]) -> tuple[sdp.Codec, ...]:
+    """Those that a recording can be rendered from, and what may come between them (comfort noise,
+    keys), in their order; none if there is no audio among them."""
+    heard = {
+        one.payload_type
+        for one in codecs
+        if format_for(one.name, one.clock_rate_hz, one.channels) is not None
+    }
+    if not heard:
+        return ()
+    return tuple(
+        one
+        for one in codecs
+        if one.payload_type in heard or one.name.upper() in (COMFORT_NOISE, TELEPHONE_EVENT)
+    )
 
 
 def worker_codecs(codecs: Sequence[sdp.Codec]) -> tuple[Codec, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from callreel.base.errors import PeerError
 from callreel.calls.media import MediaAddress, Srtp, Stream
 from callreel.calls.model import Track
-from callreel.signalling.negotiation import DECODABLE, UNDERSTOOD, host_of, worker_codecs
+from callreel.signalling.negotiation import NO_CODEC, host_of, understood, worker_codecs
 from callreel.signalling.security import SrtpPolicy, lines_of, refusal_of
 from callreel.wire import sdp
 from callreel.wire.sdes import Crypto, is_secure
@@ -65,9 +65,9 @@ def audio_of(
         if media.kind != "audio" or refusal is not None:
             reasons.append(refusal or f"{media.kind} over {media.protocol}")
             continue
-        codecs = sdp.common_codecs(media, UNDERSTOOD)
-        if not any(f"{one.name}/{one.clock_rate_hz}".upper() in DECODABLE for one in codecs):
-            reasons.append("no codec of " + " ".join(DECODABLE))
+        codecs = understood(media.codecs)
+        if not codecs:
+            reasons.append(NO_CODEC)
             continue
         return Audio(index, media, codecs, host_of(media, description, source_host))
     why = "; ".join(reasons[:4]) or "there is none"

@@ -22,7 +22,8 @@ def die(counter: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def about_me() -> tuple[int, int, bool]:
-    """Process id, niceness, and whether Ctrl-C is ignored."""
+def about_me() -> tuple[int, int, int, bool]:
+    """Process id, niceness, scheduling policy, and whether Ctrl-C is ignored."""
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    return os.getpid(), os.getpriority(os.PRIO_PROCESS, 0), ignored
+    niceness, policy = os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)
+    return os.getpid(), niceness, policy, ignored

@@ -22,7 +22,7 @@ from callreel.journal.format import (
     seed_of,
     stream_to_json,
 )
-from callreel.wire.rtp import gather
+from callreel.wire.rtp import Packetizer, gather
 
 NS = 1_000_000_000
 RECORDING_ID = "ab" * 16
@@ -93,6 +93,8 @@ class Sender:
     """Of the first packet."""
     ppm: float = 0.0
     """How much his clock is fast."""
+    clock_hz: int = 8000
+    """Of the RTP timestamps."""
 
     def send(self, samples: NDArray[np.int16], *, start_ns: int = 0) -> Flow:
         """Samples as packets, each sent the moment that its audio begins. Whole packets only."""
@@ -116,8 +118,29 @@ class Sender:
         packets[:, 4:8] = _octets((self.timestamp + index * ticks) & 0xFFFFFFFF, ">u4")
         packets[:, 8:12] = _octets(np.full(n, self.ssrc, np.int64), ">u4")
         packets[:, 12:] = payloads
-        sent = start_ns + np.rint(index * ticks * NS / 8000 / (1 + self.ppm / 1e6))
-        return Flow(sent.astype(np.int64), np.full(n, 12 + size, np.uint16), packets.reshape(-1))
+        sent = start_ns + self._real_ns(index * ticks)
+        return Flow(sent, np.full(n, 12 + size, np.uint16), packets.reshape(-1))
+
+    def send_frames(
+        self, payloads: Sequence[bytes], ticks: Sequence[int] | int, *, start_ns: int = 0
+    ) -> Flow:
+        """Payloads of any length, each lasting its own ticks, or all the same."""
+        each = [ticks] * len(payloads) if isinstance(ticks, int) else list(ticks)
+        packetizer = Packetizer(self.ssrc, self.payload_type, self.sequence, self.timestamp)
+        packets = [
+            packetizer.packet(payload, ticks=lasts)
+            for payload, lasts in zip(payloads, each, strict=True)
+        ]
+        media = np.cumsum([0, *each[:-1]], dtype=np.int64)[: len(packets)]
+        return Flow(
+            start_ns + self._real_ns(media),
+            np.array([len(packet) for packet in packets], np.uint16),
+            np.frombuffer(b"".join(packets), np.uint8),
+        )
+
+    def _real_ns(self, media: NDArray[np.int64]) -> NDArray[np.int64]:
+        """When media time comes, by a clock that is right."""
+        return np.rint(media * NS / self.clock_hz / (1 + self.ppm / 1e6)).astype(np.int64)
 
     def after(self, packets: int, *, ticks: int | None = None) -> Sender:
         """The same sender that many packets later; media time goes on as they do, or so far."""

@@ -18,7 +18,7 @@ from callreel.calls.media import (
     Stream,
 )
 from callreel.calls.model import PauseBehavior, Recording, Track
-from callreel.calls.rendering import Rendered
+from callreel.calls.rendering import Encoding, Rendered
 
 
 class ScriptedMedia:
@@ -134,9 +134,9 @@ class ScriptedRenderer:
         """Recordings whose journal an earlier run left."""
         self.discarded: list[str] = []
         """Recordings whose journal was deleted."""
-        self.encode = asyncio.Event()
-        """Until it is set, an MP3 is being encoded."""
-        self.encode.set()
+        self.may_encode = asyncio.Event()
+        """Until it is set, whatever is being encoded is not finished."""
+        self.may_encode.set()
 
     async def render(self, recording: Recording) -> Rendered:
         """One second of nothing."""
@@ -162,14 +162,19 @@ class ScriptedRenderer:
         """A file that only says what it is."""
         await asyncio.to_thread(mono.write_bytes, b"MONO")
 
-    async def mp3(self, wav: Path, mp3: Path) -> None:
+    async def encode(self, wav: Path, target: Path, encoding: Encoding) -> None:
         """A file that only says what it is."""
-        await self.encode.wait()
-        await asyncio.to_thread(mp3.write_bytes, b"ID3")
+        await self.may_encode.wait()
+        data = {Encoding.MP3: b"ID3", Encoding.FLAC: b"fLaC", Encoding.OPUS: b"OggS"}[encoding]
+        await asyncio.to_thread(target.write_bytes, data)
 
     async def journals(self) -> Sequence[str]:
         """What a test says there is."""
         return self.left
+
+    async def release(self, recording_id: str) -> None:
+        """As :meth:`discard`."""
+        await self.discard(recording_id)
 
     async def discard(self, recording_id: str) -> None:
         """Noted."""

@@ -203,8 +203,14 @@ def parse_slab(lengths: NDArray[np.uint16], data: Buffer | Octets) -> PacketTabl
 
     # A packet too short for what is looked up reads its neighbour's bytes, or the slab's last:
     # harmless, since its length rules the row out below.
-    head = octets_or_zero[np.minimum(start[:, None] + np.arange(HEADER_BYTES), last)]
-    first, second = head[:, 0], head[:, 1]
+    size = int(length[0]) if len(length) else 0
+    if size >= HEADER_BYTES and bool((length == size).all()):
+        # The usual case, packets of one length: no index for each byte.
+        head = octets_or_zero.reshape(-1, size)[:, :HEADER_BYTES]
+    else:
+        head = octets_or_zero[np.minimum(start[:, None] + np.arange(HEADER_BYTES), last)]
+    first: Octets = head[:, 0]
+    second: Octets = head[:, 1]
     words = np.ascontiguousarray(head).view(">u4").astype(np.uint32).reshape(-1, 3)
     version = (first >> 6) == 2
     whole = length >= HEADER_BYTES
@@ -232,7 +238,7 @@ def parse_slab(lengths: NDArray[np.uint16], data: Buffer | Octets) -> PacketTabl
         sequence=(words[:, 0] & 0xFFFF).astype(np.uint16),
         timestamp=words[:, 1],
         ssrc=words[:, 2],
-        payload_type=second & 0x7F,
+        payload_type=(second & 0x7F).astype(np.uint8, copy=False),
         marker=second >= 0x80,
         payload_start=start + header_bytes,
         payload_bytes=payload,
