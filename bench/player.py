@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.figures import show
-from bench.sweep import Worker, _raise_file_limit
+from bench.sweep import Worker, raise_file_limit
 from callreel.calls.media import Codec, Stream
 from callreel.calls.model import Track
 from callreel.calls.voice import Prompt
@@ -40,7 +40,7 @@ def main() -> int:
     options.add_argument("--record", action="store_true", help="record them all")
     options.add_argument("--port", type=int, default=14000, help="first of 4 ports a call")
     asked = options.parse_args()
-    _raise_file_limit()
+    raise_file_limit()
     folder = Path(tempfile.mkdtemp(prefix="callreel-bench-"))
     parties = Parties(asked.calls)
     try:

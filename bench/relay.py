@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.figures import show
-from bench.sweep import Worker, _raise_file_limit
+from bench.sweep import Worker, raise_file_limit
 from callreel.calls.media import Codec, Srtp, Stream
 from callreel.calls.model import Track
 from callreel.capture.outgoing import Outgoing
@@ -84,7 +84,7 @@ def main() -> int:
     )
     options.add_argument("--port", type=int, default=14000, help="first of 8 ports a call")
     asked = options.parse_args()
-    _raise_file_limit()
+    raise_file_limit()
     folder = Path(tempfile.mkdtemp(prefix="callreel-bench-"))
     parties = Parties(2 * asked.calls)
     try:

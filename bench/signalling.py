@@ -39,14 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench signalling", description=about)
     parser.add_argument("--sessions", type=int, default=2000, help="in all (default: 2000)")
     parser.add_argument("--at-once", type=int, default=32, help="under way (default: 32)")
+    parser.add_argument(
+        "--rate", type=int, default=SIPP_RATE, help="new ones a second at most, by SIPp"
+    )
     parser.add_argument("--own-client", action="store_true", help="even if there is a SIPp")
     asked = parser.parse_args(arguments)
     sipp = None if asked.own_client else shutil.which("sipp")
     with tempfile.TemporaryDirectory(prefix="callreel-bench-") as scratch:
-        return asyncio.run(measure(Path(scratch), sipp, asked.sessions, asked.at_once))
+        return asyncio.run(measure(Path(scratch), sipp, asked.sessions, asked.at_once, asked.rate))
 
 
-async def measure(folder: Path, sipp: str | None, sessions: int, at_once: int) -> int:
+async def measure(folder: Path, sipp: str | None, sessions: int, at_once: int, rate: int) -> int:
     """One run."""
     server = OwnServer(folder, "AC" + secrets.token_hex(16), secrets.token_urlsafe(24))
     await asyncio.to_thread(server.start)
@@ -56,7 +59,7 @@ async def measure(folder: Path, sipp: str | None, sessions: int, at_once: int) -
         before = await asyncio.to_thread(snapshot, pid)
         started = time.monotonic()
         if sipp is not None:
-            failed = await _sipp(sipp, server, folder, sessions, at_once)
+            failed = await _sipp(sipp, server, folder, sessions, at_once, rate)
         else:
             failed = await _own_client(server, sessions, at_once)
         took_s = time.monotonic() - started
@@ -73,11 +76,13 @@ async def measure(folder: Path, sipp: str | None, sessions: int, at_once: int) -
     return 0 if ended == sessions and not failed else 1
 
 
-async def _sipp(program: str, server: OwnServer, folder: Path, sessions: int, at_once: int) -> int:
+async def _sipp(
+    program: str, server: OwnServer, folder: Path, sessions: int, at_once: int, rate: int
+) -> int:
     await asyncio.to_thread((folder / "scenario.xml").write_text, scenario())
     process = await asyncio.create_subprocess_exec(
         *(program, server.sip_uri.removeprefix("sip:"), "-sf", "scenario.xml", "-i", "127.0.0.1"),
-        *("-m", str(sessions), "-l", str(at_once), "-r", str(SIPP_RATE), "-nostdin"),
+        *("-m", str(sessions), "-l", str(at_once), "-r", str(rate), "-nostdin"),
         *("-trace_err", "-error_file", "errors.log", "-timeout", "300", "-timeout_error"),
         cwd=folder,
         stdin=asyncio.subprocess.DEVNULL,

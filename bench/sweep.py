@@ -47,7 +47,7 @@ def main() -> int:
     options.add_argument("--sweep-ms", type=int, default=500)
     options.add_argument("--port", type=int, default=14000, help="first of 4 ports a stream")
     asked = options.parse_args()
-    _raise_file_limit()
+    raise_file_limit()
     folder = Path(tempfile.mkdtemp(prefix="callreel-bench-"))
     try:
         return measure(folder, asked.streams, asked.seconds, asked.sweep_ms, asked.port)
@@ -156,6 +156,11 @@ class Worker:
                     answer: dict[str, Any] = value["ok"]
                     return answer
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def cpu_s(self) -> float:
         """CPU time of the process so far, in nanosecond steps."""
         clock = ctypes.c_int()
@@ -220,7 +225,8 @@ def send(pipe: Connection, ports: list[int]) -> None:
             pipe.send((rounds, latest * 1000))
 
 
-def _raise_file_limit() -> None:
+def raise_file_limit() -> None:
+    """As many descriptors as there may be."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -24,6 +24,17 @@ def test_after_a_drain_that_found_the_queue_full_they_are_overflow() -> None:
     assert (drops.overflowed, drops.refused) == (90, 2)
 
 
+def test_how_full_it_was() -> None:
+    drops = DropCounter(BUFFER)
+    drops.drained(0, 0, datagrams=100, length_bytes=17_200)
+    assert 0.15 < drops.fill < 0.25
+    drops.drained(0, 0, **FULL)
+    drops.drained(1, 1, **FEW)
+    assert drops.fill == 1.0, "something was lost"
+    drops.drained(1, 1, **FEW)
+    assert drops.fill < 0.1
+
+
 def test_after_a_drain_that_found_few_they_are_strangers() -> None:
     drops = DropCounter(BUFFER)
     drops.drained(0, 0, **FEW)
@@ -56,3 +67,12 @@ def test_a_successor_counts_on(queued: int, lost: int) -> None:
     assert drops.overflowed == lost
     assert drops.overflowed + drops.refused == 60
     assert drops.total == 100
+
+
+def test_a_datagram_queued_before_the_counter_was_read_says_nothing_new() -> None:
+    drops = DropCounter(BUFFER)
+    drops.read(1000)
+    drops.drained(990, 1004, **FEW)
+    assert (drops.overflowed, drops.refused, drops.total) == (0, 1004, 1004)
+    drops.drained(1001, 1003, **FEW)
+    assert (drops.refused, drops.total) == (1004, 1004)

@@ -710,3 +710,31 @@ def test_sweeps_are_due_on_their_grid_and_only_while_something_is_kept(bench: Be
     bench.recorder.stop(ONE)
     bench.sweep()
     assert due() is None
+
+
+def test_sockets_that_fill_are_swept_sooner(bench: Bench, source: NumberedSource) -> None:
+    bench.settings = replace(bench.settings, sweep_ms=60)
+    bench.recorder._players.close()
+    bench.recorder = bench.new_recorder(1)
+    port = bench.recorder.open(CALL, [stream()])[0]
+    bench.recorder.start(ONE, CALL, BOTH)
+    period = bench.recorder._period
+    sweep_when_due(bench, 2)
+    assert period.ns == 60_000_000
+    wanted = source.send(port, 300)  # of some 500 that there is room for
+    sweep_when_due(bench, 2)
+    assert period.ns == 30_000_000
+    # Nothing more comes: it goes back, though what was last drained had filled it.
+    sweep_when_due(bench, 5)
+    assert period.ns == 60_000_000
+    bench.recorder.stop(ONE)
+    assert bench.kept() == wanted
+
+
+def sweep_when_due(bench: Bench, times: int) -> None:
+    for _ in range(times):
+        due_ns = bench.recorder.next_due_ns()
+        assert due_ns is not None
+        while (now_ns := time.monotonic_ns()) < due_ns:
+            time.sleep((due_ns - now_ns) / 1e9)
+        bench.recorder.sweep(now_ns, calls=1)

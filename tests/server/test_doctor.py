@@ -6,17 +6,25 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from callreel.server.datadir import DataDir
+from callreel.server.doctor.capacity import (
+    RECORDED_MS,
+    Machine,
+    capacity_finding,
+    limits_of,
+)
 from callreel.server.doctor.data import LITTLE_BYTES, TOO_LITTLE_BYTES, space_finding
 from callreel.server.doctor.examination import CHECKS, examine
 from callreel.server.doctor.finding import Finding, Verdict, ok
-from callreel.server.doctor.machine import buffer_finding, files_finding
+from callreel.server.doctor.machine import buffer_finding
 from callreel.server.doctor.network import overlapping
 from callreel.server.settings import Settings
+from tests.capture.house import free_ports
 from tests.cli.commands import callreel
 from tests.ports import free_port_pair
 
@@ -30,12 +38,12 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     http, sip = free_port_pair(), free_port_pair()
-    media = free_port_pair()
+    low, high = free_ports(4)
     return Settings(
         data=tmp_path / "data",
         http=f"127.0.0.1:{http}",
         sip=f"127.0.0.1:{sip}",
-        rtp_ports=f"{media}-{media + 1}",
+        rtp_ports=f"{low}-{high}",
     )
 
 
@@ -128,14 +136,48 @@ def test_what_the_kernel_gives_away(
     assert overlapping(10000, 32767, ephemeral, reserved) == found
 
 
-@pytest.mark.parametrize(
-    ("limit", "verdict", "calls"),
-    [(20_000, Verdict.OK, 3987), (1024, Verdict.WARN, 192), (60, Verdict.FAIL, 0)],
+PLENTY = Machine(
+    files=1 << 20,
+    workers=8,
+    ports=40_000,
+    memory_bytes=64 << 30,
+    udp_bytes=8 << 30,
+    cores=100,
 )
-def test_what_a_limit_of_open_files_means(limit: int, verdict: Verdict, calls: int) -> None:
-    found = files_finding(limit, 10000, 32767)
-    assert (found.verdict, f"about {calls} calls" in found.text) == (verdict, True)
-    assert files_finding(1024, 10000, 10099).verdict is Verdict.OK  # ports are the bound here
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict", "calls", "scarce"),
+    [
+        ({}, Verdict.OK, 10_000, "media ports"),
+        ({"ports": 99}, Verdict.WARN, 24, "media ports"),
+        ({"ports": 3}, Verdict.FAIL, 0, "media ports"),
+        ({"files": 20_000}, Verdict.OK, 4936, "open files"),
+        ({"files": 20_000, "workers": 1}, Verdict.OK, 3948, "open files"),
+        ({"files": 1024}, Verdict.WARN, 192, "open files"),
+        ({"files": 200}, Verdict.FAIL, 0, "open files"),
+        ({"cores": 1}, Verdict.OK, int(700 / RECORDED_MS), "cores"),
+        ({"memory_bytes": 1 << 20}, Verdict.WARN, 9, "free memory"),
+        ({"memory_bytes": -1}, Verdict.FAIL, 0, "free memory"),
+        ({"memory_bytes": None, "udp_bytes": 1 << 20}, Verdict.WARN, 24, "memory for UDP"),
+    ],
+)
+def test_how_many_calls_a_machine_takes(
+    changed: dict[str, int | None], verdict: Verdict, calls: int, scarce: str
+) -> None:
+    machine = replace(PLENTY, **changed)  # type: ignore[arg-type]
+    scarcest = limits_of(machine)[0]
+    assert scarcest.calls == calls
+    assert scarce in scarcest.of
+    found = capacity_finding(machine, 0)
+    assert found.verdict is verdict
+    assert found.text.startswith(f"about {calls} recorded calls at once")
+    assert found.advice == (scarcest.advice if verdict is not Verdict.OK else "")
+
+
+def test_more_calls_allowed_than_there_is_room_for() -> None:
+    assert capacity_finding(PLENTY, 10_000).verdict is Verdict.OK
+    assert capacity_finding(PLENTY, 10_001).verdict is Verdict.WARN
 
 
 def test_what_buffers_and_space_mean() -> None:
@@ -206,10 +248,11 @@ def test_speech_is_heard(settings: Settings) -> None:
 def test_the_command_tells_and_its_status_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    http, sip, media = free_port_pair(), free_port_pair(), free_port_pair()
+    http, sip = free_port_pair(), free_port_pair()
+    low, high = free_ports(4)
     monkeypatch.setenv("CALLREEL_HTTP", f"127.0.0.1:{http}")
     monkeypatch.setenv("CALLREEL_SIP", f"127.0.0.1:{sip}")
-    monkeypatch.setenv("CALLREEL_RTP_PORTS", f"{media}-{media + 1}")
+    monkeypatch.setenv("CALLREEL_RTP_PORTS", f"{low}-{high}")
     data = tmp_path / "data"
     found = callreel("doctor", "--json", data=data).said
     assert {one["verdict"] for one in found} <= {"ok", "warn"}

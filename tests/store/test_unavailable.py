@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from callreel.store import accounts, database as database_module
+from callreel.store import accounts, writer as writer_module
 from callreel.store.database import Database, DatabaseUnavailable
 from callreel.store.seal import Seal
 from tests.store.samples import ACCOUNT
@@ -69,7 +69,7 @@ async def test_a_read_only_file_is_said_to_be_so(tmp_path: Path) -> None:
 async def test_nobody_waits_for_ever_behind_one_that_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "_WRITER_PATIENCE_S", 0.1)
+    monkeypatch.setattr(writer_module, "PATIENCE_S", 0.1)
     database = Database(f"sqlite:///{tmp_path / 'a.db'}", Seal(b"k" * 32))
     database.migrate()
     inside, done = asyncio.Event(), asyncio.Event()

@@ -166,7 +166,8 @@ class Changes:
         live = source.live
         for keeping in () if source.is_ours else live.keepers:
             if keeping.recording.call_id == call.id:
-                keeping.recording.note_drops(source.number, live.rtp)
+                for tap in live.taps:
+                    keeping.recording.note_drops(source.number, tap)
         for recording in _of_track(call, source):
             recording.note(Event.STREAM, now, **source.description, closed=True)
             if source.is_ours:
@@ -178,7 +179,8 @@ class Changes:
 
     def _expect(self, recording: LiveRecording, source: Source, now: Instant) -> None:
         recording.waiting[source.number] = now.mono_ns
-        recording.reported[source.live.rtp] = source.live.rtp.lost()
+        for tap in source.live.taps:
+            recording.reported[tap] = tap.lost()
 
 
 def _of_track(call: LiveCall, source: Source) -> Iterable[LiveRecording]:

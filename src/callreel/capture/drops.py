@@ -18,6 +18,8 @@ The counter is 32 bits wide and wraps.
 from __future__ import annotations
 
 _WRAP = 1 << 32
+_NEAR_FULL = 0.5
+"""Of the buffer."""
 _OVERHEAD_BYTES = 640
 """What a queued datagram costs beside its own bytes (832 were measured for 172 of G.711)."""
 
@@ -25,12 +27,15 @@ _OVERHEAD_BYTES = 640
 class DropCounter:
     """The drops of one socket. ``buffer_bytes`` is what ``SO_RCVBUF`` reads."""
 
-    __slots__ = ("_buffer_bytes", "_near_full", "_total", "overflowed", "refused")
+    __slots__ = ("_buffer_bytes", "_near_full", "_total", "fill", "overflowed", "refused")
 
     def __init__(self, buffer_bytes: int) -> None:
         self._buffer_bytes = buffer_bytes
         self._total = 0
         self._near_full = False
+        self.fill = 0.0
+        """What part of the buffer the last drain found used; 1 if something was lost since the one
+        before it."""
         self.overflowed = 0
         """Datagrams lost because the queue was full."""
         self.refused = 0
@@ -44,7 +49,7 @@ class DropCounter:
     def take_over(self, total: int, *, queued_bytes: int) -> None:
         """A former worker last saw ``total``; so much is in the queue that it left behind."""
         self._total = total
-        self._near_full = 2 * queued_bytes >= self._buffer_bytes
+        self._near_full = queued_bytes >= _NEAR_FULL * self._buffer_bytes
 
     @property
     def total(self) -> int:
@@ -59,20 +64,36 @@ class DropCounter:
 
     def drained(self, first: int, last: int, *, datagrams: int, length_bytes: int) -> None:
         """A drain's first and last datagram carried these counts; how much it took out."""
-        self._boundary(first)
-        self.refused += (last - first) % _WRAP
-        self._total = last
+        lost = self._boundary(first)
+        self.refused += self._advance(last)
         queued_bytes = datagrams * _OVERHEAD_BYTES + length_bytes
-        self._near_full = 2 * queued_bytes >= self._buffer_bytes
+        fill = queued_bytes / self._buffer_bytes
+        self._near_full = fill >= _NEAR_FULL
+        self.fill = 1.0 if lost else fill
+
+    def drained_quietly(self, *, datagrams: int, length_bytes: int) -> None:
+        """The same where nothing was ever dropped: :attr:`is_quiet`, and no datagram says else."""
+        self.fill = (datagrams * _OVERHEAD_BYTES + length_bytes) / self._buffer_bytes
+        self._near_full = self.fill >= _NEAR_FULL
 
     def read(self, total: int) -> None:
         """The counter was read from the socket itself, with no datagram at hand."""
         self._boundary(total)
-        self._total = total
 
-    def _boundary(self, total: int) -> None:
+    def _advance(self, total: int) -> int:
+        """Go on to a count; by how much it is more. A count from before the last one is passed
+        over: a datagram that was queued before the counter was read carries it."""
         more = (total - self._total) % _WRAP
+        if more >= _WRAP // 2:
+            return 0
+        self._total = total
+        return more
+
+    def _boundary(self, total: int) -> bool:
+        """Between two drains; whether something was lost."""
+        more = self._advance(total)
         if self._near_full:
             self.overflowed += more
-        else:
-            self.refused += more
+            return more > 0
+        self.refused += more
+        return False

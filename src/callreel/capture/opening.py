@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from callreel.base.errors import CapacityError, UsageError
 from callreel.calls.media import Stream
+from callreel.capture.memory import MemoryGuard
 from callreel.capture.protocol import MAX_STREAMS
 from callreel.capture.settings import WorkerSettings
 from callreel.capture.sockets import PortRange, open_pair, sockaddr
@@ -28,6 +29,7 @@ class Opener:
         self._fd_limit = fd_limit
         self._socket_limit = socket_limit
         self._sockets = 0
+        self._memory = MemoryGuard(settings.memory_reserve_mib << 20)
         self.journals = 0
         """Live recordings: each has a file open."""
 
@@ -47,17 +49,20 @@ class Opener:
         if not streams_fit(streams):
             raise CapacityError("the description of a call's streams is too long")
 
-    def check_room(self, *, streams: int, journals: int) -> None:
-        """Raises ``CapacityError`` if there are no descriptors for so many more."""
+    def check_room(self, *, streams: int, journals: int, calls: int = 0) -> None:
+        """Raises ``CapacityError`` if there are no descriptors, or no memory, for so many more.
+
+        ``calls`` is how many are open: each may come to have a journal, and is promised one.
+        """
         sockets = self._sockets + 2 * streams
-        if (
-            sockets > self._socket_limit
-            or sockets + self.journals + journals + _SPARE_FDS > self._fd_limit
-        ):
+        files = sockets + max(self.journals, calls) + journals
+        if sockets > self._socket_limit or files + _SPARE_FDS > self._fd_limit:
             raise CapacityError(
                 "no file descriptor is left for one more",
                 hint="raise the limit of open files (RLIMIT_NOFILE)",
             )
+        if streams:
+            self._memory.check()
 
     def open(self, call: LiveCall, streams: Iterable[Stream]) -> dict[int, LiveStream]:
         """Streams with their sockets, by number: all or none. The call does not have them yet."""

@@ -18,7 +18,8 @@ _MAX_REFUSALS = 8
 """Of one batch: the rest would be refused as well."""
 
 
-def _libc_sendmmsg() -> ctypes._NamedFuncPointer:
+def libc_sendmmsg() -> ctypes._NamedFuncPointer:
+    """The C library's ``sendmmsg(2)``."""
     function = ctypes.CDLL(None, use_errno=True).sendmmsg
     function.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
     function.restype = ctypes.c_int
@@ -37,7 +38,7 @@ class Outgoing:
         """Datagrams given up, ever."""
         self.sent = 0
         """Datagrams sent, ever."""
-        self._sendmmsg = _libc_sendmmsg()
+        self._sendmmsg = libc_sendmmsg()
         self._slots = sweeper.slot_addresses
         self._name = bytearray(sweeper.name_bytes)
         name = np.frombuffer(self._name, np.uint8)

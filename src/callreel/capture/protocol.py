@@ -115,6 +115,10 @@ class WorkerEventKind(Enum):
     SILENT = "silent"
     """Nothing has come for long from a peer that should send, of a bridged or attended call:
     ``stream``."""
+    STRANGERS = "strangers"
+    """Packets come to a stream from addresses that its signalling does not name, and are refused:
+    ``stream``, ``packets``, how many so far. Told at 100, and whenever they have become ten times
+    as many."""
     PLAYED = "played"
     """All of a play is out: ``play_id``, ``token``."""
     DIGIT = "digit"

@@ -30,6 +30,7 @@ from callreel.capture.gauge import Gauge
 from callreel.capture.handover import Keeper, NoKeeper
 from callreel.capture.intake import Intake
 from callreel.capture.opening import Opener
+from callreel.capture.period import SweepPeriod
 from callreel.capture.players import Players
 from callreel.capture.protection import Protection
 from callreel.capture.protocol import (
@@ -54,6 +55,8 @@ _RARELY = 5
 _CLOCK_CHECK_NS = 500_000_000
 """How often it is looked whether the clock was set, where no sweep does so."""
 
+_STRANGERS = 100
+"""Packets of strangers to one stream that are worth a word."""
 _WATCH_NS = 5_000_000_000
 """How often silent peers are looked for."""
 
@@ -104,7 +107,9 @@ class Recorder:
             tell=self._tell,
             generation=generation,
         )
-        self._period_ns = settings.sweep_ms * 1_000_000
+        self._period = SweepPeriod(settings.sweep_ms * 1_000_000)
+        self._fullest = 0.0
+        self._round_ns = 0
         self._silent_ns = settings.media_timeout_ms * 1_000_000
         self._watch_due_ns = 0
         self._gauge = Gauge()
@@ -120,7 +125,7 @@ class Recorder:
         if call_id in self._calls:
             return self.update(call_id, streams)
         self._opener.check(streams)
-        self._opener.check_room(streams=len(streams), journals=1)
+        self._opener.check_room(streams=len(streams), journals=1, calls=len(self._calls))
         call = LiveCall(call_id)
         call.streams = self._opener.open(call, streams)
         self._calls[call_id] = call
@@ -133,7 +138,7 @@ class Recorder:
         wanted = {stream.number: stream for stream in streams}
         added = [stream for stream in streams if stream.number not in call.streams]
         self._opener.check(streams)
-        self._opener.check_room(streams=len(added), journals=0)
+        self._opener.check_room(streams=len(added), journals=0, calls=len(self._calls))
         # What can fail comes first: a call whose update is refused goes on as it was.
         rewritten = self._attending.ready(call, streams)
         opened = self._opener.open(call, added)
@@ -405,6 +410,9 @@ class Recorder:
             for live in call.streams.values():
                 if not live.is_read_at_once:
                     continue
+                for tap in live.taps:
+                    tap.read_drops()
+                self._look_for_strangers(live)
                 heard_ns = max(live.rtp.latch.heard_ns, live.rtcp.latch.heard_ns)
                 silent = live.stream.sending and now_ns - heard_ns >= self._silent_ns
                 if silent and not live.is_silent:
@@ -422,6 +430,11 @@ class Recorder:
             if not self._due or self._due[0].due_ns > now_ns:
                 break
             call = self._due.popleft()
+            if call.due_ns != self._round_ns:
+                # All that are due at one instant are one sweep: the one before is over.
+                self._round_ns = call.due_ns
+                self._period.swept(self._fullest)
+                self._fullest = 0.0
             call.due_ns = 0
             if self._calls.get(call.id) is not call:
                 continue
@@ -449,8 +462,9 @@ class Recorder:
         # All calls at once, on the grid of the period: what is swept in one go finds the caches
         # warm and wakes the process once. (Spread over eight parts of it, a packet cost a quarter
         # more.)
-        due_ns = time.monotonic_ns() + self._period_ns
-        call.due_ns = due_ns - due_ns % self._period_ns
+        period_ns = self._period.ns
+        due_ns = time.monotonic_ns() + period_ns
+        call.due_ns = due_ns - due_ns % period_ns
         self._due.append(call)
 
     def _sweep_call(self, call: LiveCall) -> None:
@@ -460,11 +474,23 @@ class Recorder:
             if not live.is_kept:
                 continue
             self._intake.collect(live, rtcp=rarely)
+            if live.rtp.drops.fill > self._fullest and not live.is_read_at_once:
+                self._fullest = live.rtp.drops.fill
             if rarely:
-                live.rtp.read_drops()
-                for keeping in live.keepers:
-                    keeping.recording.note_drops(keeping.number, live.rtp)
+                for tap in live.taps:
+                    tap.read_drops()
+                    for keeping in live.keepers:
+                        keeping.recording.note_drops(keeping.number, tap)
+                self._look_for_strangers(live)
         self._recordings.look_for_silence(call)
+
+    def _look_for_strangers(self, live: LiveStream) -> None:
+        """Report a stream that strangers send to: now and then, however much they send."""
+        found = live.strangers
+        if found >= max(_STRANGERS, 10 * live.strangers_told):
+            live.strangers_told = found
+            number = live.stream.number
+            self._tell(WorkerEventKind.STRANGERS, live.call, None, stream=number, packets=found)
 
     def _latched(self, live: LiveStream) -> None:
         call = live.call

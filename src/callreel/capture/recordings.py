@@ -264,7 +264,8 @@ class Recordings:
         recording.fresh = {tap for source in sources for tap in source.live.taps}
         recording.waiting = {source.number: instant.mono_ns for source in sources}
         for source in sources:
-            recording.reported[source.live.rtp] = source.live.rtp.lost()
+            for tap in source.live.taps:
+                recording.reported[tap] = tap.lost()
         return instant
 
     def _cut(self, call: LiveCall, recording: LiveRecording, until_ns: int = 0) -> Instant:
@@ -285,8 +286,9 @@ class Recordings:
                 self._intake.drain(source.live)
         for source in sources:
             if not source.is_ours:
-                source.live.rtp.read_drops()
-                recording.note_drops(source.number, source.live.rtp)
+                for tap in source.live.taps:
+                    tap.read_drops()
+                    recording.note_drops(source.number, tap)
         recording.until_ns = None
         recording.fresh.clear()
         recording.waiting.clear()

@@ -41,6 +41,8 @@ class WorkerSettings:
     """How often sockets are emptied."""
     media_timeout_ms: int = 0
     """After how long nothing from a peer of a bridged or attended call is reported; 0: never."""
+    memory_reserve_mib: int = 0
+    """New calls are refused while less memory than this is free; 0: never."""
     index: int = 0
     """Which worker this is, from 0."""
     log_format: str = "text"
@@ -71,7 +73,10 @@ def settings_from_argument(argument: str) -> WorkerSettings:
 
 
 def _check_numbers(value: Mapping[str, Any]) -> None:
-    for name in ("port_low", "port_high", "sweep_ms", "media_timeout_ms", "index", "workers"):
+    for name in (
+        *("port_low", "port_high", "sweep_ms", "media_timeout_ms"),
+        *("memory_reserve_mib", "index", "workers"),
+    ):
         number = value.get(name, 1)
         if not isinstance(number, int) or isinstance(number, bool) or number < 0:
             raise ValueError(f"{name} must be a whole number")

@@ -116,6 +116,8 @@ class LiveStream:
     """Of the first packet from the latched source."""
     is_silent: bool = False
     """Whether it was reported that nothing comes from a peer that should send."""
+    strangers_told: int = 0
+    """How many packets of strangers were reported last."""
     protection: Protection = field(default_factory=Protection)
     """The contexts of its SRTP."""
     watch: Watch | None = None
@@ -143,6 +145,11 @@ class LiveStream:
     def is_kept(self) -> bool:
         """Whether the sweep is to collect anything of it."""
         return bool(self.keepers) or (self.attendant is not None and bool(self.attendant.keepers))
+
+    @property
+    def strangers(self) -> int:
+        """Packets of strangers that were refused on either socket, ever."""
+        return self.rtp.lost()[1] + self.rtcp.lost()[1]
 
     @property
     def source(self) -> dict[str, Any]:

@@ -73,9 +73,11 @@ def _libc_recvmmsg() -> ctypes._NamedFuncPointer:
     return function
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batch:
-    """Packets of one socket in order of arrival, joined without gaps."""
+    """Packets of one socket in order of arrival, joined without gaps. Never changed; not frozen,
+    for then to make one would cost three times as much, and one is made for each socket's sweep.
+    """
 
     lengths: NDArray[np.uint16]
     """Bytes of each; uint16[n]."""
@@ -184,7 +186,8 @@ class Sweeper:
         return Batch(self._shapes[shape][1][:n], stamps, self._slots[:n, : shape[0]].tobytes())
 
     def drop_counts(self, n: int) -> tuple[int, int]:
-        """The kernel's count that the first and the last of ``n`` datagrams carry."""
+        """The kernel's count that the first and the last of ``n`` datagrams carry. Both are 0 where
+        all of them carry ``STAMP_ONLY``."""
         return self._drop_count(0), self._drop_count(n - 1)
 
     def _drop_count(self, index: int) -> int:

@@ -20,7 +20,7 @@ from callreel.capture.sockets import (
     queued_bytes,
     refuse_all,
 )
-from callreel.capture.sweep import BATCH, Batch, Sweeper
+from callreel.capture.sweep import BATCH, STAMP_ONLY, Batch, Sweeper
 
 MAX_BATCHES = 64
 """Bound of one drain: a flood on one socket must not starve the others."""
@@ -134,6 +134,7 @@ class Tap:
         batches: list[Batch] = []
         latched: Latched | None = None
         fd = self.fd
+        quiet = self.drops.is_quiet
         first = last = -1
         datagrams = length_bytes = 0
         for _ in range(MAX_BATCHES):
@@ -160,14 +161,22 @@ class Tap:
                 length_bytes += int(mixed.lengths.sum(dtype=np.int64))
             if len(batch):
                 batches.append(batch)
-            head, last = sweeper.drop_counts(n)
-            first = head if first < 0 else first
             datagrams += n
+            if quiet and shape is not None and shape[1] == STAMP_ONLY:
+                first = last = 0
+            else:
+                quiet = False
+                head, last = sweeper.drop_counts(n)
+                first = head if first < 0 else first
             if n < BATCH:
                 self.drained_ns = now_ns
                 break
-        if datagrams:
+        if quiet and datagrams:
+            self.drops.drained_quietly(datagrams=datagrams, length_bytes=length_bytes)
+        elif datagrams:
             self.drops.drained(first, last, datagrams=datagrams, length_bytes=length_bytes)
+        else:
+            self.drops.fill = 0.0
         return batches, latched
 
     def admit(

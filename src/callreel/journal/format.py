@@ -167,24 +167,18 @@ def _block(
     kind: Kind,
     stream: int,
     count: int,
-    payload: bytes,
-    *,
+    *pieces: bytes,
     seed: int,
     mono_ns: int,
     wall_ns: int,
 ) -> bytes:
-    head = HEADER.pack(
-        MAGIC,
-        kind,
-        VERSION,
-        stream,
-        count,
-        len(payload),
-        mono_ns,
-        wall_ns,
-        zlib.crc32(payload, seed),
-    )
-    return head + _CRC.pack(zlib.crc32(head, seed)) + payload
+    """A block whose payload is these pieces, joined once."""
+    length, crc = 0, seed
+    for piece in pieces:
+        length += len(piece)
+        crc = zlib.crc32(piece, crc)
+    head = HEADER.pack(MAGIC, kind, VERSION, stream, count, length, mono_ns, wall_ns, crc)
+    return b"".join((head, _CRC.pack(zlib.crc32(head, seed)), *pieces))
 
 
 def packet_block(
@@ -199,14 +193,17 @@ def packet_block(
     wall_ns: int,
 ) -> bytes:
     """A block of packets: ``data`` is their bytes joined, arrivals are wall-clock stamps."""
-    payload = b"".join(
-        (
-            lengths.astype("<u2", copy=False).tobytes(),
-            arrival_wall_ns.astype("<i8", copy=False).tobytes(),
-            data,
-        )
+    return _block(
+        kind,
+        stream,
+        len(lengths),
+        lengths.astype("<u2", copy=False).tobytes(),
+        arrival_wall_ns.astype("<i8", copy=False).tobytes(),
+        data,
+        seed=seed,
+        mono_ns=mono_ns,
+        wall_ns=wall_ns,
     )
-    return _block(kind, stream, len(lengths), payload, seed=seed, mono_ns=mono_ns, wall_ns=wall_ns)
 
 
 def json_block(

@@ -52,6 +52,7 @@ def worker_settings(settings: Settings, data: DataDir) -> list[WorkerSettings]:
             sweep_ms=settings.sweep_period_ms,
             media_timeout_ms=round(settings.media_timeout_seconds * 1000),
             log_format=settings.log_format,
+            memory_reserve_mib=settings.memory_reserve_mib,
             index=index,
             workers=count,
         )

@@ -110,6 +110,8 @@ class Settings(BaseSettings):
     sweep_period_ms: int = Field(default=400, ge=20, le=5000)
     """How often media sockets are emptied; a crash loses at most this much, and a packet or two:
     less than half a second unless set."""
+    memory_reserve_mib: int = Field(default=128, ge=0, le=1 << 20)
+    """New calls are refused while less memory than this is free; 0: never."""
     media_timeout_seconds: float = Field(default=60.0, ge=0.0, le=86_400.0)
     """After how long without media a party of a call that is passed on is asked whether it is
     there; one that is not ends the call. 0: never."""

@@ -6,6 +6,9 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from callreel.base.errors import CallreelError
 from callreel.base.ids import parse_id
@@ -81,9 +84,37 @@ class CallService:
 
     async def ringing(self, new: NewCall) -> Call:
         """A call has come in; it is not answered yet."""
+        call = self._new(self._context.ids.new_id(), new)
+        async with self._context.database.begin() as connection:
+            await self._add(connection, call, new)
+        return call
+
+    async def connected(self, call_id: str, new: NewCall, session: str) -> Call:
+        """A call has come in and is being answered at once: :meth:`ringing` and :meth:`answered`
+        in one."""
+        ringing = self._new(call_id, new)
+        call = _answered(ringing, now=ringing.created_at)
+        async with self._context.database.begin() as connection:
+            await self._add(connection, call, new)
+            await sessions.add(connection, self._context.database.seal, call.id, session)
+            owed = new.callback is not None and await owe(
+                self._context, connection, call, CallEvent.ANSWERED, now=call.created_at
+            )
+        if owed:
+            self._context.delivery_owed()
+        return call
+
+    async def missed(self, call_id: str, new: NewCall) -> None:
+        """A call that came in is not going to be answered: it is noted, if it was not before, and
+        is to be ended."""
+        async with self._context.database.begin() as connection:
+            if await calls.get(connection, call_id) is None:
+                await self._add(connection, self._new(call_id, new), new)
+
+    def _new(self, call_id: str, new: NewCall) -> Call:
         now = self._context.clock.now()
-        call = Call(
-            id=self._context.ids.new_id(),
+        return Call(
+            id=call_id,
             account_id=new.account_id,
             status=CallStatus.RINGING,
             direction=new.direction,
@@ -97,17 +128,21 @@ class CallService:
             parent_call_id=new.parent_call_id,
             participants=new.participants,
         )
-        async with self._context.database.begin() as connection:
-            await calls.add(connection, call)
-            if new.callback is not None:
-                seal = self._context.database.seal
-                await call_callbacks.put(connection, seal, call.id, new.callback)
-            if new.metadata is not None:
-                content_type, body = new.metadata
-                await calls.add_metadata(
-                    connection, call.id, received_at=now, content_type=content_type, body=body
-                )
-        return call
+
+    async def _add(self, connection: AsyncConnection, call: Call, new: NewCall) -> None:
+        await calls.add(connection, call)
+        if new.callback is not None:
+            seal = self._context.database.seal
+            await call_callbacks.put(connection, seal, call.id, new.callback)
+        if new.metadata is not None:
+            content_type, body = new.metadata
+            await calls.add_metadata(
+                connection,
+                call.id,
+                received_at=call.created_at,
+                content_type=content_type,
+                body=body,
+            )
 
     async def answered(self, call: Call, session: str) -> Call:
         """It is being answered: from now on it can be recorded.
@@ -115,13 +150,7 @@ class CallService:
         ``session`` is what signalling needs to go on with the call after a crash, kept with it.
         """
         now = self._context.clock.now()
-        answered = replace(
-            call,
-            status=CallStatus.IN_PROGRESS,
-            start_time=now,
-            updated_at=now,
-            sip_result_code=200,
-        )
+        answered = _answered(call, now=now)
         async with self._context.database.begin() as connection:
             await calls.save(connection, answered, expected=call.status)
             await sessions.add(connection, self._context.database.seal, call.id, session)
@@ -311,7 +340,7 @@ class CallService:
 
     async def get(self, account: Account, call_id: str) -> Call:
         """One call of this account. Raises :class:`NotFound`."""
-        async with self._context.database.read() as connection:
+        async with self._context.database.look() as connection:
             call = await calls.get(connection, call_id, account_id=account.id)
         if call is None:
             raise NotFound(f"no call {call_id}")
@@ -380,3 +409,13 @@ class CallService:
             answered = call.status is CallStatus.IN_PROGRESS
             status = CallStatus.COMPLETED if answered else CallStatus.CANCELED
             await self.ended(call.id, status, reason=reason)
+
+
+def _answered(call: Call, *, now: datetime) -> Call:
+    return replace(
+        call,
+        status=CallStatus.IN_PROGRESS,
+        start_time=now,
+        updated_at=now,
+        sip_result_code=200,
+    )

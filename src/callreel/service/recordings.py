@@ -282,7 +282,7 @@ class RecordingService:
         self._unrecorded.pop(call_id, None)
         database = self._context.database
         async with self._locks.hold(call_id):
-            async with database.read() as connection:
+            async with database.look() as connection:
                 found = await recordings.of_call(connection, database.seal, call_id)
             for recording in found:
                 if recording.is_live:

@@ -172,27 +172,29 @@ class RecordingServer:
         sip_from, sip_to = str(request.from_address.uri), str(request.to_address.uri)
         parties = _parties(taken, body.metadata, sip_from, sip_to, peer)
         raw = body.raw_metadata
-        call = await self._calls.ringing(
-            NewCall(
-                account_id=peer.account_id,
-                direction=parties.direction,
-                from_=parties.from_,
-                to=parties.to,
-                caller_name=parties.caller_name or _name(request),
-                peer=peer.name,
-                sip_call_id=request.call_id[:256],
-                participants=parties.participants,
-                metadata=None if raw is None else (raw.content_type, raw.body),
-            )
+        call_id = self._ids.new_id()
+        new = NewCall(
+            account_id=peer.account_id,
+            direction=parties.direction,
+            from_=parties.from_,
+            to=parties.to,
+            caller_name=parties.caller_name or _name(request),
+            peer=peer.name,
+            sip_call_id=request.call_id[:256],
+            participants=parties.participants,
+            metadata=None if raw is None else (raw.content_type, raw.body),
         )
         try:
             session = await self._set_up(
-                incoming, dialog, call, peer, body, offer, taken, parties, timer
+                incoming, dialog, call_id, new, peer, body, offer, taken, parties, timer
             )
         except BaseException as error:
             status = CallStatus.CANCELED if isinstance(error, Cancelled) else CallStatus.FAILED
             code = error.status if isinstance(error, PeerError) else 500
-            await self._ended.drop(call.id, status, str(error) or "failed", code)
+            try:
+                await self._calls.missed(call_id, new)
+            finally:
+                await self._ended.drop(call_id, status, str(error) or "failed", code)
             raise
         await self._acknowledged(session, incoming, offered=False)
 
@@ -200,7 +202,8 @@ class RecordingServer:
         self,
         incoming: IncomingRequest,
         dialog: Dialog,
-        call: Call,
+        call_id: str,
+        new: NewCall,
         peer: Peer,
         body: Body,
         offer: sdp.SessionDescription,
@@ -214,7 +217,7 @@ class RecordingServer:
         if lines:
             self.keys.note(peer.name, incoming.flow)
         streams = streams_of(taken, parties.tracks, parties.heard, lines)
-        addresses = await refusing(self._media.open(call.id, streams))
+        addresses = await refusing(self._media.open(call_id, streams))
         if incoming.cancelled:
             raise Cancelled
         if self._closing:  # since it was checked first
@@ -228,7 +231,7 @@ class RecordingServer:
             lines=lines,
         )
         session = Session(
-            call_id=call.id,
+            call_id=call_id,
             peer=peer,
             dialog=dialog,
             sip_from=str(request.from_address.uri),
@@ -241,7 +244,7 @@ class RecordingServer:
             allow=(request.headers.get("Allow") or "").upper(),
             knows_timers=_knows_timers(request),
         )
-        call = await self._calls.answered(call, session.to_json())
+        call = await self._calls.connected(call_id, new, session.to_json())
         await self._record_automatically(call, peer)
         incoming.respond(
             200,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -22,14 +21,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from callreel.base.errors import MachineError, UsageError
 from callreel.store.seal import Seal
+from callreel.store.writer import BUSY_MS, Writer
 
 _DRIVERS = {"sqlite": ("pysqlite", "aiosqlite"), "postgresql": ("psycopg", "psycopg")}
-
-
-_WRITER_PATIENCE_S = 30.0
-"""How long a transaction waits for those before it."""
-_BUSY_MS = 5000
-"""How long SQLite waits for another process that has locked the file."""
 
 
 class DatabaseUnavailable(MachineError):
@@ -37,7 +31,8 @@ class DatabaseUnavailable(MachineError):
 
 
 class Database:
-    """One database. Writers on SQLite queue here rather than in the file's lock.
+    """One database. Writers on SQLite queue in :class:`~callreel.store.writer.Writer` rather than
+    in the file's lock, and share their waits for the disk.
 
     Only the control process of a running server writes (``docs/architecture.md``).
     """
@@ -52,11 +47,10 @@ class Database:
         self._is_sqlite = backend == "sqlite"
         self._sync_url = parsed.set(drivername=f"{backend}+{sync}")
         async_url = parsed.set(drivername=f"{backend}+{asynchronous}")
-        self._reader = self._engine(async_url, "BEGIN")
-        self._writer = self._engine(async_url, "BEGIN IMMEDIATE") if self._is_sqlite else None
-        self._write_lock = asyncio.Lock()
+        self._reader = self._engine(async_url)
+        self._writer = Writer(parsed) if self._is_sqlite else None
 
-    def _engine(self, url: URL, begin: str) -> AsyncEngine:
+    def _engine(self, url: URL) -> AsyncEngine:
         if not self._is_sqlite:
             return create_async_engine(url, pool_size=10, pool_pre_ping=True, hide_parameters=True)
 
@@ -72,14 +66,14 @@ class Database:
                 "journal_mode=WAL",
                 "synchronous=FULL",
                 "foreign_keys=ON",
-                f"busy_timeout={_BUSY_MS}",
+                f"busy_timeout={BUSY_MS}",
             ):
                 cursor.execute(f"PRAGMA {pragma}")
             cursor.close()
 
         @event.listens_for(engine.sync_engine, "begin")
         def start(connection: Connection) -> None:
-            connection.exec_driver_sql(begin)
+            connection.exec_driver_sql("BEGIN")
 
         return engine
 
@@ -112,18 +106,19 @@ class Database:
                 async with self._reader.begin() as connection:
                     yield connection
                 return
-            async with self._turn(), self._writer.begin() as connection:
+            async with self._writer.begin() as connection:
                 yield connection
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Writers one after the other. Where each waits for a locked file none waits for ever."""
-        async with asyncio.timeout(_WRITER_PATIENCE_S):
-            await self._write_lock.acquire()
-        try:
-            yield
-        finally:
-            self._write_lock.release()
+    async def look(self) -> AsyncIterator[AsyncConnection]:
+        """For a few rows by their keys: on SQLite that is done at once, in the loop's own thread.
+        Each statement sees what is there when it is executed."""
+        if self._writer is None:
+            async with self.read() as connection:
+                yield connection
+            return
+        with _translated():
+            yield await self._writer.looker()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -141,7 +136,7 @@ class Database:
         """Give all connections back."""
         await self._reader.dispose()
         if self._writer is not None:
-            await self._writer.dispose()
+            await self._writer.close()
 
 
 @contextmanager

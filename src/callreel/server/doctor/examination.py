@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from callreel.server.doctor import audio, data, machine, network, speech
+from callreel.server.doctor import audio, capacity, data, machine, network, speech
 from callreel.server.doctor.finding import Finding, fail
 from callreel.server.settings import Settings
 
@@ -19,7 +19,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("database", data.database),
     ("ports", network.listening),
     ("media ports", network.media_ports),
-    ("open files", machine.open_files),
+    ("capacity", capacity.capacity),
     ("receive buffers", machine.receive_buffers),
     ("codecs", audio.codecs),
     ("outputs", audio.encoders),

@@ -1,10 +1,9 @@
-"""The machine: Python, its clock, open files, buffers."""
+"""The machine: Python, its clock, buffers."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
-import resource
 import socket
 import sys
 from collections.abc import Iterator
@@ -14,12 +13,6 @@ from callreel.capture.sockets import RCVBUF_BYTES, SO_RCVBUFFORCE
 from callreel.server.doctor.finding import Finding, fail, ok, warn
 from callreel.server.settings import Settings
 from callreel.signalling.transport import RECEIVE_BUFFER_BYTES
-
-FILES_A_CALL = 5
-"""A call that is passed on and recorded: two legs of two sockets, and a journal."""
-FILES_BESIDES = 64
-FEW_CALLS = 200
-"""Fewer at once than this is told as a warning."""
 
 _TIME_ERROR = 5
 _TIMEX_BYTES = 512
@@ -53,28 +46,6 @@ def clock(_: Settings) -> Iterator[Finding]:
         yield warn("clock", "the kernel does not say whether it is right", "make sure that it is")
     else:
         yield ok("clock", "it is kept right")
-
-
-def open_files(settings: Settings) -> Iterator[Finding]:
-    """How many calls the limit of open files allows."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    low, high = settings.port_range
-    yield files_finding(1 << 20 if hard == resource.RLIM_INFINITY else hard, low, high)
-
-
-def files_finding(limit: int, low: int, high: int) -> Finding:
-    """What a limit of open files, and a range of media ports, mean. Pure."""
-    by_files = max(0, limit - FILES_BESIDES) // FILES_A_CALL
-    by_ports = (high - low + 1) // 4
-    text = (
-        f"{limit}: about {by_files} calls passed on and recorded at once; the media ports are "
-        f"enough for {by_ports}"
-    )
-    if by_files < 1:
-        return fail("open files", text, "raise the limit: LimitNOFILE= of the service, ulimit -Hn")
-    if by_files < min(FEW_CALLS, by_ports):
-        return warn("open files", text, "raise the limit: LimitNOFILE= of the service, ulimit -Hn")
-    return ok("open files", text)
 
 
 def receive_buffers(_: Settings) -> Iterator[Finding]:

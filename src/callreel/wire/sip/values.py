@@ -16,6 +16,7 @@ import dataclasses
 import re
 import urllib.parse
 from collections.abc import Iterator
+from functools import lru_cache
 
 import sipmessage
 from sipmessage import CSeq
@@ -53,6 +54,10 @@ _MEDIA_TYPE = re.compile(
 )
 _WHITESPACE = re.compile(r"[ \t\r\n]+")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_REMEMBERED = 1024
+"""Values of each kind, the newest."""
+_REMEMBERED_LENGTH = 256
+"""Longer ones are parsed anew: what a stranger sends must not fill the memory."""
 _MAX_PARAMETERS = 64
 
 
@@ -243,6 +248,10 @@ class URI(sipmessage.URI):
     @classmethod
     def parse(cls, value: str) -> URI:
         """Parse a URI. Raises ValueError if it is none."""
+        return _known_uri(value) if len(value) <= _REMEMBERED_LENGTH else cls._read(value)
+
+    @classmethod
+    def _read(cls, value: str) -> URI:
         value = value.strip(" \t")
         scheme_match = _SCHEME.match(value)
         if scheme_match is None or not _URI_TEXT.fullmatch(value):
@@ -340,6 +349,10 @@ class Address(sipmessage.Address):
         More lenient than the grammar where the meaning is plain (RFC 4475 §3.1.2.15): a display
         name may hold any characters but quotes, commas and ``<``.
         """
+        return _known_address(value) if len(value) <= _REMEMBERED_LENGTH else cls._read(value)
+
+    @classmethod
+    def _read(cls, value: str) -> Address:
         text = _squeeze(value)
         position = _end_of_quoted(text, 0) if text.startswith('"') else 0
         opening = text.find("<", position)
@@ -407,6 +420,10 @@ class Via(sipmessage.Via):
     @classmethod
     def parse(cls, value: str) -> Via:
         """Parse one Via value. Raises ValueError."""
+        return _known_via(value) if len(value) <= _REMEMBERED_LENGTH else cls._read(value)
+
+    @classmethod
+    def _read(cls, value: str) -> Via:
         match = _VIA.fullmatch(_squeeze(value))
         if match is None or not _HOST.fullmatch(match["host"]):
             raise ValueError("Via is not valid")
@@ -446,3 +463,20 @@ class MediaType(sipmessage.MediaType):
     def parse_many(cls, value: str) -> list[sipmessage.MediaType]:
         """Parse a comma-separated list."""
         return [cls.parse(item) for item in split_list(value) if item]
+
+
+# The messages of a dialog repeat each other's values, and each is asked for several times. What is
+# parsed never changes, so whoever asks again may have the same.
+@lru_cache(maxsize=_REMEMBERED)
+def _known_uri(value: str) -> URI:
+    return URI._read(value)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _known_address(value: str) -> Address:
+    return Address._read(value)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _known_via(value: str) -> Via:
+    return Via._read(value)
