@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.callreel-ready
 ARGS ?=
+JOBS ?= 2
 
 .PHONY: help demo test serve console lint bench chaos clean
 
 help: ## Show this help
 	@echo "make demo    set up, then record a real call end to end (under a minute)"
-	@echo "make test    set up, then run the test suite"
+	@echo "make test    set up, then run the test suite (JOBS=1: one test after the other)"
 	@echo "make serve   set up, then run the server (ARGS=\"--http 0.0.0.0:8080\" adds options)"
 	@echo "make console fetch htmx and wavesurfer.js for the console's pages, where Node is there"
 	@echo "make lint    ruff, mypy --strict and the import rules"
@@ -28,7 +29,7 @@ demo: $(STAMP) console ## The first minute
 test: $(STAMP) console ## The whole suite
 	@PYTHON="$(PYTHON)" sh scripts/sdks.sh "$(VENV)/sdks"
 	@echo "==> running the tests"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 serve: $(STAMP) console ## The server, on its defaults
 	@$(BIN)/callreel serve $(ARGS)

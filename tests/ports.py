@@ -6,8 +6,11 @@ import itertools
 import os
 import socket
 
-_next = itertools.count(61_000 + os.getpid() % 499 * 8, 2)
-"""Above those that the kernel gives away; two runs at once begin at different places."""
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+"""Which one this is of those that share the tests."""
+_next = itertools.count(61_000 + WORKER % 4 * 1100 + os.getpid() % 50 * 8, 2)
+"""Above those that the kernel gives away. Those who test at the same time begin far from each
+other, for a port that is free now may be told to somebody who takes it only later."""
 
 
 def free_port_pair() -> int:

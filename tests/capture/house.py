@@ -15,6 +15,7 @@ from callreel.capture.protocol import WorkerEvent, WorkerEventKind
 from callreel.capture.recorder import Recorder
 from callreel.capture.settings import WorkerSettings
 from callreel.testing.packets import NumberedSource, kept_numbers
+from tests.ports import WORKER
 
 CALL = "c" * 32
 OTHER = "d" * 32
@@ -131,7 +132,7 @@ class Bench:
 def free_ports(count: int, host: str = "127.0.0.1") -> tuple[int, int]:
     """A range of that many ports, free a moment ago, the first one even."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for low in range(20000 + os.getpid() % 500 * 20, 32000, 2 * count):
+    for low in range(20000 + WORKER % 4 * 3000 + os.getpid() % 100 * 20, 32000, 2 * count):
         try:
             for port in range(low, low + count):
                 with socket.socket(family, socket.SOCK_DGRAM) as probe:
