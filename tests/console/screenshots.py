@@ -25,12 +25,12 @@ from tests.journeys.api import Api, Json
 HERE = Path(__file__).parents[2] / "docs/console"
 ACCOUNT, TOKEN = "AC" + "0a1b2c3d" * 4, "a-token-for-pictures"
 PEOPLE = (
-    ("+4930901820", "Ada Lovelace"),
+    ("+493023125018", "Ada Lovelace"),
     ("+442079460018", "Grace Hopper"),
     ("+15550142", "Front desk"),
     ("+33199001234", "Emmy Noether"),
     ("+15550177", ""),
-    ("+81312345678", "Katherine Johnson"),
+    ("+15550164", "Katherine Johnson"),
 )
 PAGES = ("live", "recordings", "webhooks", "health", "start")
 WIDTH, HEIGHT = 1200, 820
