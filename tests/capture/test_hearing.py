@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from callreel.audio.codec import decoder_for
+from callreel.audio.codec import format_for
 from callreel.audio.encoding import encoding_for
 from callreel.audio.tone import tone
 from callreel.calls.media import Codec
@@ -194,8 +194,9 @@ def test_a_successor_does_not_tell_a_key_again() -> None:
 
 def test_the_tables_are_those_of_the_decoders() -> None:
     for codec in (PCMU, PCMA):
-        decoder = decoder_for(codec.name, 8000)
-        assert decoder is not None
+        found = format_for(codec.name, 8000)
+        assert found is not None
+        decoder = found.decoder()
         for level in np.arange(-60.0, -10.0, 2.5):
             packet = said(level, codec)
             codes = np.frombuffer(packet[12:], np.uint8)

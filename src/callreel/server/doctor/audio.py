@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
-import wave
+import io
 from collections.abc import Iterator
-from pathlib import Path
 
 import av
+import numpy as np
 
 from callreel.base.errors import CallreelError
-from callreel.render.mp3 import encode_mp3
+from callreel.render.mp3 import write_mp3
+from callreel.render.wav import WavFormat
 from callreel.server.doctor.finding import Finding, fail, ok, warn
 from callreel.server.settings import Settings
 
@@ -32,16 +32,11 @@ def codecs(_: Settings) -> Iterator[Finding]:
 
 def mp3(_: Settings) -> Iterator[Finding]:
     """Whether an MP3 can be made: one is."""
-    with tempfile.TemporaryDirectory(prefix="callreel-doctor-") as folder:
-        source, made = Path(folder, "a.wav"), Path(folder, "a.mp3")
-        with wave.open(str(source), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(8000)
-            file.writeframes(bytes(16000))
-        try:
-            encode_mp3(source, made)
-        except (CallreelError, av.FFmpegError, ValueError, OSError) as error:
-            yield fail("MP3", f"cannot be made: {error}", _REINSTALL)
-            return
-        yield ok("MP3", f"a second takes {made.stat().st_size} bytes")
+    second = np.zeros(8000, np.int16)
+    made = io.BytesIO()
+    try:
+        write_mp3(iter([second]), WavFormat(8000, 1, len(second)), made)
+    except (CallreelError, ValueError, OSError, RuntimeError) as error:
+        yield fail("MP3", f"cannot be made: {error}", "reinstall lameenc from its own wheel")
+        return
+    yield ok("MP3", f"a second takes {len(made.getvalue())} bytes")
