@@ -294,9 +294,10 @@ class Run:
         show("lost without an accident", f"{verdict.lost_frames[None]} packets")
         show(
             "moved at a restart",
-            f"{verdict.shifts} times, by a millisecond at most; {verdict.late} tracks not judged, "
-            "which the load sent late",
+            f"{verdict.shifts} times, by a millisecond at most; {verdict.late} tracks that the "
+            "load sent late are not judged by that",
         )
+        show("made up beside gaps", f"{verdict.concealed_s:.2f} s, each as its report says")
         show("unplayable", str(verdict.unplayable))
         show("stuck", str(verdict.stuck))
         restarts = [s for house in self._houses for s in house.starting_s[1:]]

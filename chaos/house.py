@@ -22,6 +22,7 @@ from chaos.accident import ENDS_THE_SERVER, Accident, Happened
 
 _PATIENCE_S = 60.0
 _START_S = 240.0
+_TRIES = 3
 
 
 class House:
@@ -32,16 +33,14 @@ class House:
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "callreel.toml"
         config.write_text(f'[[routes]]\nprefix = ""\nto = ["sip:{{number}}@{sip_target}"]\n')
-        http, sip = free_port(), free_port()
+        self._options = (
+            *("--config", str(config)),
+            *("--rtp-ports", f"{ports[0]}-{ports[1]}", "--workers", "2"),
+        )
         self.server = OwnServer(
             folder,
             "AC" + secrets.token_hex(16),
             secrets.token_urlsafe(24),
-            options=(
-                *("--config", str(config)),
-                *("--http", f"127.0.0.1:{http}", "--sip", f"127.0.0.1:{sip}"),
-                *("--rtp-ports", f"{ports[0]}-{ports[1]}", "--workers", "2"),
-            ),
             start_s=_START_S,
             environment={"CALLREEL_SHUTDOWN_SECONDS": "5", "CALLREEL_RENDER_WORKERS": "1"},
         )
@@ -57,7 +56,10 @@ class House:
     async def start(self) -> None:
         """Start it, or start it anew. Raises ``MachineError``."""
         begun = time.monotonic()
-        await asyncio.to_thread(self.server.start)
+        if self.starting_s:
+            await asyncio.to_thread(self.server.start)
+        else:
+            await self._settle()
         self.starting_s.append(time.monotonic() - begun)
         if self._http is None:
             self._http = httpx.AsyncClient(
@@ -67,6 +69,19 @@ class House:
                 timeout=15,
                 limits=httpx.Limits(max_keepalive_connections=0),
             )
+
+    async def _settle(self) -> None:
+        """Start it for the first time, on ports that nobody takes before it does."""
+        for left in reversed(range(_TRIES)):
+            http, sip = free_port(), free_port()
+            own = ("--http", f"127.0.0.1:{http}", "--sip", f"127.0.0.1:{sip}")
+            self.server.options = (*self._options, *own)
+            try:
+                await asyncio.to_thread(self.server.start)
+                return
+            except MachineError:
+                if not left or "Address already in use" not in self.server.log:
+                    raise
 
     async def close(self) -> None:
         """Stop it in order."""

@@ -16,16 +16,34 @@ from numpy.typing import NDArray
 
 from chaos.accident import ENDS_THE_SERVER, HITS_WORKERS, Accident, Happened
 from chaos.conversation import Take
-from chaos.frames import find
+from chaos.frames import Found, find
 
 FRAME_S = 0.02
+FRAME_NS = 20_000_000
+RATE_HZ = 8000
 EDGE_NS = 40_000_000
 """Of a start, stop or pause: what was said within so much of it is not judged."""
 NEAR_NS = 3_000_000_000
 """What is lost up to so long before an accident is its doing."""
-LATE_NS = 100_000_000
-"""A sender that is so late is taken for one whose clock drifts."""
+STALL_NS = 30_000_000
+"""A sender that is so late for a second or more is taken for one that was held up for good: what
+follows is put where it arrived. The renderer begins at 40 ms."""
+STALL_AT_END_NS = 200_000_000
+"""The same within the last second. The renderer begins at 250 ms."""
+DRIFT_PPM = 300
+"""So fast the renderer follows one that is late for a shorter time."""
+LEGS_NS = 20_000_000
+"""So far apart the two tracks may be."""
+_SECOND = 50
+"""Frames."""
+_MOVED_S = 0.001
+"""Where nobody is late, audio moves by so much at most: each worker has an anchor of its own
+between the two clocks of arrival."""
+_TIGHT_S = 0.006
+"""What is off by more than this is put back in step anywhere, not only behind a gap."""
 _EDGE_SAMPLES = 40
+_TOLD_SAMPLES = 8
+"""A report tells lengths to the millisecond."""
 _PROMISED_S = 0.5
 _SHORTEST_S = 0.3
 
@@ -48,8 +66,10 @@ class Verdict:
     """Packets lost in all, by the accident."""
     shifts: int = 0
     """Places where audio moved by a sample or more, at a worker's restart or a pause."""
+    concealed_s: float = 0.0
+    """Made up beside gaps that the reports name, over all tracks."""
     late: int = 0
-    """Tracks whose packets were sent so late that their places are not judged."""
+    """Tracks whose packets were sent late for so long that their places are not judged."""
     wrong: list[str] = field(default_factory=list)
     """Broken promises."""
     unplayable: int = 0
@@ -87,9 +107,14 @@ class Verdict:
                 return
         else:
             self.absent += 1
+        known: list[float] = []
         for place, voice in enumerate(take.voices):
-            self._judge_track(f"{name} track {place}", take, place, voice, channels, report,
-                              happened)  # fmt: skip
+            begin = self._judge_track(f"{name} track {place}", take, place, voice, channels,
+                                      report, happened)  # fmt: skip
+            if begin is not None:
+                known.append(begin)
+        if len(known) == 2 and abs(apart := known[0] - known[1]) > LEGS_NS:
+            self.blame(f"{name}: its tracks are {apart / 1e6:+.1f} ms apart")
 
     def _judge_track(
         self,
@@ -100,29 +125,37 @@ class Verdict:
         channels: NDArray[np.int16] | None,
         report: dict[str, Any],
         happened: Sequence[Happened],
-    ) -> None:
+    ) -> float | None:
+        """Judge a track; when its file would begin by it, ns of wall time, or None."""
+        begin: float | None = None
         sent = take.sent_ns[place]
         wanted = expected(take, sent, report, happened)
         unwanted = forbidden(take, sent)
         whole = np.zeros(len(sent), np.bool_)
         if channels is not None:
-            found = find(np.ascontiguousarray(channels[:, place]), voice, len(sent))
-            whole = found.whole
+            stream = _stream(report, place)
+            found = find(
+                np.ascontiguousarray(channels[:, place]),
+                voice,
+                len(sent),
+                gaps=[gap["start_ms"] * RATE_HZ // 1000 for gap in stream["gaps"]["listed"]],
+                moves=stream["reanchored"],
+            )
+            begin = self._judge_places(name, found, sent, _restarts(report) + 2 * len(take.pauses))
+            # Of a packet that follows a step back, what would fall on the one before is left out.
+            is_led = begin is None and stream["reanchored"] > 0
+            whole = found.touched if is_led else found.whole
             if found.foreign:
                 self.blame(f"{name}: {found.foreign} words of another party")
-            if is_late(sent):
-                # Then the renderer may put it where it arrived: it was the load that stalled.
-                self.late += 1
-            elif found.displaced or found.repeated:
-                self.blame(f"{name}: {found.displaced} words displaced, {found.repeated} twice")
-            self.shifts += found.shifts
-            if not is_late(sent) and found.shifts > (
-                allowed := _restarts(report) + 2 * len(take.pauses)
-            ):
-                self.blame(f"{name}: moved {found.shifts} times, {allowed} were to be expected")
+            if found.repeated:
+                self.blame(f"{name}: {found.repeated} words twice")
             edges = 2 + 2 * len(take.pauses)
             if found.stray > _EDGE_SAMPLES * edges:
                 self.blame(f"{name}: {found.stray} samples that nobody said")
+            told_ms = stream["concealed_ms"]
+            if found.concealed > told_ms * RATE_HZ // 1000 + _TOLD_SAMPLES:
+                self.blame(f"{name}: {found.concealed} samples made up, {told_ms} ms are told of")
+            self.concealed_s += found.concealed / RATE_HZ
             if (kept := int((found.touched & unwanted).sum())) > 0:
                 self.blame(f"{name}: {kept} frames of a pause were kept")
         self.frames += int(wanted.sum())
@@ -150,6 +183,30 @@ class Verdict:
                         if abs(one.at_ns - int(sent[first])) < NEAR_NS
                     )
                 )
+        return begin
+
+    def _judge_places(
+        self, name: str, found: Found, sent: NDArray[np.int64], steps: int
+    ) -> float | None:
+        """Whether words are where they belong, of which audio may move so many times for a reason;
+        when the file would begin by it, ns of wall time, or None where that cannot be told."""
+        self.shifts += found.shifts
+        there = np.flatnonzero(found.touched)
+        if len(there) == 0:
+            return None
+        if is_stalled(sent, there):
+            # Then the renderer may put it where it arrived: it was the load that stalled.
+            self.late += 1
+            return None
+        earliest = line(sent, there)
+        led_s = float(np.ptp(earliest)) / 1e9
+        off = np.abs(found.bases - found.bases[0])
+        if displaced := int((off > (_MOVED_S + led_s) * RATE_HZ).sum()):
+            self.blame(f"{name}: {displaced} words displaced, by {off.max()} samples at most")
+        allowed = steps + int(led_s / _TIGHT_S)
+        if found.shifts > allowed:
+            self.blame(f"{name}: moved {found.shifts} times, {allowed} were to be expected")
+        return float(earliest[0]) - float(found.bases[0]) * 1e9 / RATE_HZ
 
 
 def read(wav: bytes) -> NDArray[np.int16]:
@@ -192,10 +249,31 @@ def forbidden(take: Take, sent: NDArray[np.int64]) -> NDArray[np.bool_]:
     return unwanted
 
 
-def is_late(sent: NDArray[np.int64]) -> bool:
-    """Whether packets were sent well behind their time: the machine was too busy for the load."""
-    behind = sent - np.arange(len(sent)) * round(FRAME_S * 1e9)
-    return len(sent) > 0 and int(behind.max() - behind.min()) > LATE_NS
+def line(sent: NDArray[np.int64], there: NDArray[np.int64]) -> NDArray[np.float64]:
+    """By each of these frames, when the first one was sent, as a receiver may put it together: by
+    those that were the least late, as fast as it follows; ns, float64[frames]."""
+    behind = sent[there] - there * FRAME_NS
+    slope = FRAME_NS * DRIFT_PPM / 1e6
+    since = there * slope
+    before = np.minimum.accumulate(behind - since) + since
+    after = np.minimum.accumulate((behind + since)[::-1])[::-1] - since
+    earliest: NDArray[np.float64] = np.minimum(before, after)
+    return earliest
+
+
+def is_stalled(sent: NDArray[np.int64], there: NDArray[np.int64]) -> bool:
+    """Whether of these frames, all those of a second were sent well behind their time: the machine
+    was too busy for the load."""
+    behind = sent[there] - there * FRAME_NS
+    if len(there) == 0:
+        return False
+    least = int(behind.min())
+    ends = np.searchsorted(there, there + _SECOND, "right")
+    for at, end in enumerate(ends.tolist()):
+        is_last = int(there[-1]) - int(there[at]) < _SECOND
+        if int(behind[at:end].min()) - least > (STALL_AT_END_NS if is_last else STALL_NS):
+            return True
+    return False
 
 
 def runs(lacking: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -233,6 +311,16 @@ def first_to_hit(
         if one.kind in HITS_WORKERS and first_ns - EDGE_NS <= one.at_ns < culprit.at_ns
     ]
     return min(hits, key=lambda one: one.at_ns) if hits else None
+
+
+def _stream(report: dict[str, Any], place: int) -> dict[str, Any]:
+    """What a report says of the stream that is heard in a channel."""
+    track = ("inbound", "outbound")[place]
+    for stream in report["streams"]:
+        if stream["track"] == track:
+            found: dict[str, Any] = stream
+            return found
+    return {"gaps": {"listed": []}, "reanchored": 0, "concealed_ms": 0}
 
 
 def _restarts(report: dict[str, Any]) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chaos.frames import find, frame
 from hypothesis import HealthCheck, given, note, settings, strategies as st
 from numpy.typing import NDArray
 
@@ -305,3 +306,31 @@ def test_every_sample_that_arrived_is_in_the_file_once(tmp_path: Path, weather: 
     assert stream["unplaced_ms"] == 0
     if weather.link.loss == 0:
         assert (stream["packets"]["lost"], stream["concealed_ms"]) == (0, 0)
+
+
+# A worker's successor
+
+
+def test_a_restart_leaves_every_packet_where_it_was_said(tmp_path: Path) -> None:
+    voice, count, gone = 7, 300, range(120, 128)
+    payloads = np.stack([np.frombuffer(frame(voice, n), np.uint8) for n in range(count)])
+    flow = Sender().send_payloads(payloads, ticks=160)
+    cut_ns = int(flow.arrival_ns[gone.start])
+    halves = [Taped(0, flow.between(0, cut_ns)), Taped(0, without(flow, *range(gone.stop)))]
+    length_ns = count * 20_000_000
+    write_journal(tmp_path, journal_blocks(halves[:1], length_ns=cut_ns, ended=False))
+    folder = write_journal(
+        tmp_path,
+        journal_blocks(halves[1:], begin_ns=cut_ns, length_ns=length_ns, segment=2, generation=2),
+        segment=2,
+    )
+    result = render_recording(folder, tmp_path / "out", ONE)
+    assert result.wav is not None
+    samples = np.ascontiguousarray(read_wav(result.wav)[1][:, 0])
+    stream = result.report["streams"][0]
+    assert stream["gaps"]["listed"] == [{"start_ms": 2400, "length_ms": 160}]
+    assert stream["concealed_ms"] == 60
+    found = find(samples, voice, count, gaps=[gone.start * 160])
+    assert list(np.flatnonzero(~found.whole)) == list(gone)
+    assert not found.bases.any()
+    assert (found.repeated, found.foreign, found.stray, found.concealed) == (0, 0, 0, 480)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -303,3 +304,45 @@ def test_of_garbage_every_packet_is_placed_once(
             assert (placed.cut <= batch.ticks[placed.index]).all()
     audio = int((ticks > 0).sum())
     assert audio - survey.sequencer.counts.duplicated <= seen <= audio
+
+
+def spaces(flow: Flow, size: int) -> list[tuple[int, int]]:
+    """What of the axis each packet fills, ticks."""
+    placer = Placer(surveyed(flow, size).lines())
+    return [
+        (start, end)
+        for batch in batches(flow, size)
+        for placed in placer.place(batch, loud)
+        for start, end in zip(
+            (placed.position + placed.cut).tolist(),
+            (placed.position + batch.ticks[placed.index]).tolist(),
+            strict=True,
+        )
+        if start < end
+    ]
+
+
+@pytest.mark.parametrize("size", [25, 400, 10_000])
+@pytest.mark.parametrize("ppm", [-300.0, 300.0])
+@pytest.mark.parametrize("loss", [0.0, 0.1])
+def test_packets_of_a_sender_are_never_laid_upon_each_other(
+    size: int, ppm: float, loss: float
+) -> None:
+    # The line is left behind just where one packet overtakes another, and batches end there.
+    flow = Link(seed=3, jitter_ms=30, loss=loss).carry(sent(120, Sender(ppm=ppm)))
+    filled = sorted(spaces(flow, size))
+    assert len(filled) > 5000
+    assert [pair for pair in pairwise(filled) if pair[1][0] < pair[0][1]] == []
+
+
+def test_what_fills_a_hole_behind_which_the_line_was_left_fits_in() -> None:
+    flow = Sender(ppm=300).send(np.zeros(60 * RATE, np.int16))
+    # The first to move is behind a hole; what belongs there comes in the next batch.
+    late = np.arange(499, 2999, 500)
+    arrival = flow.arrival_ns.copy()
+    arrival[late] += 30_000_000
+    order = np.argsort(arrival, kind="stable")
+    flow = replace(flow, arrival_ns=arrival).pick(order)
+    filled = sorted(spaces(flow, 500))
+    assert len(filled) == 3000
+    assert [pair for pair in pairwise(filled) if pair[1][0] < pair[0][1]] == []

@@ -63,6 +63,8 @@ _FEW = 32
 _EASY_ROWS = 200
 _MAX_STRETCHES = 4096
 _UP, _SKIP = 1, 2
+_RULES = 16
+_FAR = 1 << 62
 
 Int64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -111,8 +113,6 @@ class Run:
     """What each lasts; int64[n]."""
     delay_ns: Int64
     """Arrival minus media time; int64[n]."""
-    after_gap: Bools
-    """Whether media time is missing before it; bool[n]."""
     lost: Bools
     """Whether packets of the same stretch are missing right before it; bool[n]."""
     flags: NDArray[np.uint8]
@@ -341,7 +341,6 @@ class Sequencer:
         flags = np.where(np.abs(skipped_ns) > _SKIPPED_NS, _SKIP, 0).astype(np.uint8)
         flags |= np.where(later > _HELD_UP_NS, _UP, 0).astype(np.uint8)
         after_gap = media > media_before + ticks_before
-        after_gap[jump] = True
         lost = after_gap & (behind > 1) & ~jump
         if len(lane.others) and lost.any():
             # Comfort noise and keys come between on purpose.
@@ -351,7 +350,6 @@ class Sequencer:
             lost &= ~between
         if first:
             lane.stretch = self._new_stretch()
-            after_gap[0] = True
             lost[0] = False
         cuts = np.flatnonzero(jump)
         starts = [0, *cuts.tolist()]
@@ -372,7 +370,6 @@ class Sequencer:
                 media=media[part],
                 ticks=ticks[part],
                 delay_ns=delay[part],
-                after_gap=after_gap[part],
                 lost=lost[part],
                 flags=flags[part],
             )
@@ -610,18 +607,63 @@ class Placed:
     """Whether packets are missing right before it, or it was moved on a little; bool[n]."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """How packets are placed from some media time on."""
+
+    since: int
+    """That media time."""
+    offset: int
+    """Added to media time."""
+    floor: int
+    """Up to here the axis was filled before: what would be below is left out."""
+
+
 @dataclass(slots=True)
 class _State:
     """How one stretch is being placed."""
 
-    offset: int
-    """Added to media time."""
     span: int
     """Of the last packets."""
-    floor: int = 0
-    """Up to here the axis was filled when the line went back."""
-    floor_media: int = 1 << 62
-    """Packets of this media time and later do not go below the floor."""
+    rules: list[_Rule]
+    """The last ones, in order of media time: what comes late goes by the rule of its own time."""
+    media: int = -_FAR
+    """The latest media time that was placed."""
+    media_end: int = -_FAR
+    """Behind the last media that was placed."""
+    end: int = -_FAR
+    """Behind what was placed, on the axis."""
+
+    @property
+    def offset(self) -> int:
+        """What is added to media time now."""
+        return self.rules[-1].offset
+
+    def by_rule(self, media: Int64, ticks: Int64) -> tuple[Int64, Int64]:
+        """Where packets go, and how much of each would fall on what is there; int64[n] each."""
+        since = np.array([rule.since for rule in self.rules[1:]], np.int64)
+        which = np.searchsorted(since, media, "right")
+        position = media + np.array([rule.offset for rule in self.rules], np.int64)[which]
+        floor = np.array([rule.floor for rule in self.rules], np.int64)[which]
+        return position, np.clip(floor - position, 0, ticks)
+
+    def move(self, media: int, offset: int) -> int:
+        """From this media time on, which is later than all that was placed, another offset; by how
+        much it is moved on."""
+        last = self.rules[-1]
+        # What is still to come for the hole before it moves as well: it fits in between.
+        since = min(media, self.media_end) if self.media_end > last.since else media
+        # What is there already stays, where the line goes back.
+        floor = max(last.floor, min(self.end, since + last.offset))
+        self.rules.append(_Rule(since, offset, floor))
+        return offset - last.offset
+
+    def note(self, media: Int64, ticks: Int64, position: Int64) -> None:
+        """This was placed."""
+        if len(media):
+            self.media = max(self.media, int(media.max()))
+            self.media_end = max(self.media_end, int((media + ticks).max()))
+            self.end = max(self.end, int((position + ticks).max()))
 
 
 class Placer:
@@ -659,55 +701,57 @@ class Placer:
 
         target = np.rint(delay * run.clock_hz / NS).astype(np.int64)
         state = self._states.get(run.stretch)
-        if state is None:
-            state = self._states[run.stretch] = _State(int(target[0]), run.span)
+        if line is None and state is not None:
+            target[:] = state.offset
+        if state is None or state.span != run.span:
+            first = _Rule(-_FAR, int(target[0]), -_FAR)
+            state = self._states[run.stretch] = _State(run.span, [first])
             if len(self._states) > _LANES * 4:
                 self._states.popitem(last=False)
-        elif line is None:
-            target[:] = state.offset
         self._states.move_to_end(run.stretch)
-        before = state.offset if state.span == run.span else None
-        offset, cut = self._follow(run, target, state, quiet)
-        lost = run.lost
-        if before is not None and state.offset != before:
-            moved = np.diff(offset, prepend=before)
-            little = (moved > 0) & (moved <= 2 * TIGHT_NS * run.clock_hz // NS)
-            lost = lost | (little & ~run.after_gap)
-        return Placed(run.stretch, run.clock_hz, run.index, run.media + offset, cut, lost)
+        moved_on = self._follow(run, target, state, quiet)
+        position, cut = state.by_rule(run.media, run.ticks)
+        state.note(run.media, run.ticks, position)
+        del state.rules[:-_RULES]
+        return Placed(run.stretch, run.clock_hz, run.index, position, cut, run.lost | moved_on)
 
-    def _follow(self, run: Run, target: Int64, state: _State, quiet: Quiet) -> tuple[Int64, Int64]:
-        n = len(target)
-        if state.span != run.span:
-            state.span = run.span
-            state.offset = int(target[0])
+    def _follow(self, run: Run, target: Int64, state: _State, quiet: Quiet) -> Bools:
+        """Make new rules where the line is left behind; before which packets a little hole comes
+        of it, bool[n]."""
         loose = LOOSE_NS * run.clock_hz // NS
         tight = TIGHT_NS * run.clock_hz // NS
-        offset = np.full(n, state.offset)
-        cut = _below(state, run.media, run.ticks)
-        at = 0
-        while at < n:
-            off = np.abs(target[at:] - state.offset)
-            may = at + np.flatnonzero(off > loose)
+        moved_on = np.zeros(len(target), np.bool_)
+        after_gap = run.media > _highest_before(run.media + run.ticks, state.media_end)
+        # What came late goes between what is there already: only what is new may move.
+        new = np.flatnonzero(run.media > _highest_before(run.media, state.media))
+        at, noted = 0, 0
+        while at < len(new):
+            rows = new[at:]
+            off = np.abs(target[rows] - state.offset)
+            may = rows[off > loose]
             if len(may) == 0:
                 break
-            must = may[off[may - at] > tight][:1]
-            easy = _first_easy(run, may[may < must[0]] if len(must) else may, quiet)
+            must = rows[off > tight][:1]
+            easy = _first_easy(run, may[may < must[0]] if len(must) else may, after_gap, quiet)
             if easy is None and len(must) == 0:
                 break
             move = int(must[0]) if easy is None else easy
-            if target[move] < state.offset and not run.after_gap[move]:
-                # The line went back where media goes on: what is there already stays.
-                state.floor_media = int(run.media[move])
-                state.floor = state.floor_media + state.offset
-            state.offset = int(target[move])
-            offset[move:] = state.offset
-            cut[move:] = _below(state, run.media[move:], run.ticks[move:])
-            at = move + 1
+            before = slice(noted, move)
+            media, ticks = run.media[before], run.ticks[before]
+            state.note(media, ticks, state.by_rule(media, ticks)[0])
+            moved = state.move(int(run.media[move]), int(target[move]))
+            moved_on[move] = 0 < moved <= 2 * tight and not after_gap[move]
+            at, noted = int(np.searchsorted(new, move)) + 1, move
             self.reanchored += 1
-        return offset, cut
+        return moved_on
 
 
-def _first_easy(run: Run, rows: Int64, quiet: Quiet) -> int | None:
+def _highest_before(values: Int64, before: int) -> Int64:
+    """Of each, the highest of those before it, and of what was there before; int64[n]."""
+    return np.maximum.accumulate(np.concatenate(([before], values[:-1])))
+
+
+def _first_easy(run: Run, rows: Int64, after_gap: Bools, quiet: Quiet) -> int | None:
     """The first of these rows where a move is not heard: behind a gap, or where it is quiet."""
     for block in np.split(rows, range(_EASY_ROWS, len(rows), _EASY_ROWS)):
         if len(block) == 0:
@@ -715,13 +759,7 @@ def _first_easy(run: Run, rows: Int64, quiet: Quiet) -> int | None:
         first = max(0, int(block[0]) - 1)
         hushed = quiet(run.stretch, run.index, slice(first, int(block[-1]) + 1))
         both = hushed[block - first] & hushed[np.maximum(block - 1, 0) - first]
-        easy = np.flatnonzero(run.after_gap[block] | both)
+        easy = np.flatnonzero(after_gap[block] | both)
         if len(easy):
             return int(block[easy[0]])
     return None
-
-
-def _below(state: _State, media: Int64, ticks: Int64) -> Int64:
-    """How many samples of each packet would fall on what is there already; int64[n]."""
-    overlap = np.clip(state.floor - (media + state.offset), 0, ticks)
-    return np.where(media >= state.floor_media, overlap, 0)
