@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import secrets
 from collections.abc import Iterable, Sequence
 
 from callreel.base.errors import CapacityError, UsageError
@@ -16,6 +17,7 @@ from callreel.capture.successor import streams_fit
 from callreel.capture.tap import Tap
 
 _SPARE_FDS = 64
+_PORTS = 1 << 16
 
 
 class Opener:
@@ -25,7 +27,9 @@ class Opener:
     def __init__(self, settings: WorkerSettings, *, fd_limit: int, socket_limit: int) -> None:
         self._host = settings.bind_host
         self._ipv6 = ":" in settings.bind_host
-        self._ports = PortRange(settings.port_low, settings.port_high)
+        self._ports = PortRange(
+            settings.port_low, settings.port_high, first=secrets.randbelow(_PORTS)
+        )
         self._fd_limit = fd_limit
         self._socket_limit = socket_limit
         self._sockets = 0

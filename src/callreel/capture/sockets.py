@@ -37,15 +37,17 @@ class PortRange:
     """The even/odd port pairs of one worker, handed out in turn.
 
     In turn, so that a port rests for as long as possible before it is used again: senders go on
-    for a while after their call has ended.
+    for a while after their call has ended. ``first`` pairs are left for the end of the first round:
+    a worker that begins anew must not begin where those of before it are still sent to.
     """
 
-    def __init__(self, low: int, high: int) -> None:
+    def __init__(self, low: int, high: int, *, first: int = 0) -> None:
         if not 1 <= low <= high <= 65535:
             raise UsageError(f"RTP ports {low}-{high}: want 1 <= low <= high <= 65535")
         self._free = deque(range(low + low % 2, high, 2))
         if not self._free:
             raise UsageError(f"RTP ports {low}-{high} hold no even/odd pair")
+        self._free.rotate(-first)
 
     def __len__(self) -> int:
         return len(self._free)
