@@ -26,7 +26,8 @@ def banner(
 ) -> str:
     """Addresses and credentials. A token that was given from outside is known there: not shown.
 
-    ``command`` is how a shell here finds the command line. ``trust`` is the self-signed certificate of ``https_url``, where that has one.
+    ``command`` is how a shell here finds the command line. ``trust`` is the self-signed
+    certificate of ``https_url``, where that has one.
     """
     sid = account_sid(account)
     given = settings.bootstrap_auth_token == account.auth_token
@@ -34,7 +35,8 @@ def banner(
         shown = "(as given by CALLREEL_BOOTSTRAP_AUTH_TOKEN)"
     else:
         made = "when it was rotated" if account.token_rotated_at else "at the first start"
-        shown = account.auth_token if show_token else f"(shown {made}; lost? {command} accounts rotate-token {sid})"
+        remedy = f"lost? {command} accounts rotate-token {sid}"
+        shown = account.auth_token if show_token else f"(shown {made}; {remedy})"
     lines = [
         "",
         "callreel is up.",

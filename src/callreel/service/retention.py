@@ -66,7 +66,7 @@ class RetentionService:
         return await self._delete(older_than, account, dry_run=dry_run)
 
     async def any_set(self) -> bool:
-        """Whether anything becomes old by itself: by the settings, an account's or a recording's."""
+        """Whether anything becomes old by itself, by whatever retention."""
         database = self._context.database
         async with database.read() as connection:
             for each in await accounts.every(connection, database.seal):

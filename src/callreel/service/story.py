@@ -125,7 +125,7 @@ def _webhook(
     for number, one in enumerate(attempts, 1):
         came = came_of(one.outcome, one.status)
         took = f"{'in' if one.status is not None else 'after'} {one.elapsed_ms} ms"
-        error = f": {one.error}" if one.error else ""
+        error = f": {one.error}" if one.error and one.error != came else ""
         yield StoryLine(
             one.at,
             StoryKind.WEBHOOK,
