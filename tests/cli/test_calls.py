@@ -54,6 +54,9 @@ def data(tmp_path: Path) -> Path:
         )
         call = await calls.ringing(placed)
         await calls.note(call.id, StoryKind.DOCUMENT, "POST https://example.com/voice: 404")
+        place = {"code": 12100, "line": 1, "column": 7}
+        await calls.note(call.id, StoryKind.ERROR, "this is no XML", place)
+        await calls.note(call.id, StoryKind.ERROR, "no answer in time", {"code": 11205})
         await calls.note(call.id, StoryKind.SIP, "486 Busy \x1b[31mHere", {"status": 486})
         await calls.ended(call.id, CallStatus.BUSY, reason="486", sip_result_code=486)
         await calls.ringing(NewCall(first.id, CallDirection.INBOUND, "+1\x1b[2J", "+15550199"))
@@ -81,14 +84,16 @@ def test_a_call_tells_its_story(data: Path) -> None:
     shown = callreel("calls", "show", busy["sid"], "--json", data=data).said
     assert {name: shown[name] for name in busy} == busy
     assert [line["kind"] for line in shown["story"]] == [
-        "call", "document", "sip", "webhook", "call",
+        "call", "document", "error", "error", "sip", "webhook", "call",
     ]  # fmt: skip
-    assert shown["story"][2]["details"] == {"status": 486}
+    assert shown["story"][4]["details"] == {"status": 486}
     told = callreel("calls", "show", busy["sid"], data=data).out
     lines = told.splitlines()
     assert lines[0].split() == ["Call", busy["sid"]]
-    assert lines[-5].endswith("was made: +15550100 to sip:bob@example.com")
+    assert lines[-7].endswith("was made: +15550100 to sip:bob@example.com")
     assert "document   POST https://example.com/voice: 404" in told
+    assert "error      this is no XML (12100, line 1, column 7)\n" in told
+    assert "error      no answer in time (11205)\n" in told
     assert "completed of the call is owed to https://example.com/cb" in told
     assert lines[-1].endswith("busy after 0 s, SIP 486: 486")
     assert "secret" not in told

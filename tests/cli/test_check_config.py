@@ -63,9 +63,10 @@ def test_what_is_sound_is_put_into_words(tmp_path: Path) -> None:
         "  pbx (peer), from 192.0.2.10\n"
         "  this machine (loopback), from 127.0.0.0/8 and ::1\n"
         "  anybody else gets 403\n"
-        "\nWhere calls go: the first that fits\n"
+        "\nWhere calls go that come in: the first that fits\n"
         "  1. nowhere: only recording sessions (SIPREC) are taken\n"
-        "  2. SIP URIs that programs call: as they stand\n"
+        "\nWhat programs may call: the first that fits\n"
+        "  1. SIP URIs: as they stand\n"
         "\nWhat is recorded\n"
         "  every call from peer pbx, dual\n"
         "  any other call when a program asks for it (API)\n",
@@ -104,7 +105,8 @@ def test_json(tmp_path: Path) -> None:
     assert problem.pop("message")
     assert problem == {"severity": "warning", "setting": "trunks.0", "line": 5}
     assert said["who_may_call"][0] == "pbx (peer), from 192.0.2.10"
-    assert len(said["where_calls_go"]) == 2
+    assert len(said["where_calls_go"]) == 1
+    assert len(said["what_programs_may_call"]) == 1
     assert len(said["what_is_recorded"]) == 1
 
 

@@ -199,3 +199,12 @@ async def test_the_choice_of_colours_is_kept(house: House) -> None:
         await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
         await page.goto(f"{house.server.http_url}/console/health")
         await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+async def test_every_page_can_be_reached_on_a_phone(house: House) -> None:
+    narrow = {"width": 390, "height": 844}
+    async with chromium() as browser, page_of(browser, viewport=narrow) as watched:
+        page = watched.page
+        await sign_in(page, house.server, FIRST, TOKEN)
+        last = page.get_by_role("navigation", name="Pages").get_by_role("link").last
+        await expect(last).to_be_in_viewport(ratio=1)

@@ -32,6 +32,15 @@ def test_nobody_sees_anything_without_signing_in(server: OwnServer) -> None:
         assert nobody.http.post("/sign-out").url.path == "/console/sign-in"
 
 
+def test_the_bare_address_leads_a_browser_here(server: OwnServer) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
+    led = httpx.get(server.http_url + "/", headers=browser)
+    assert (led.status_code, led.headers["location"]) == (303, "/console/")
+    for accept in ("*/*", "application/json"):
+        program = httpx.get(server.http_url + "/", headers={"Accept": accept})
+        assert (program.status_code, program.json()["status"]) == (404, 404)
+
+
 def test_wrong_credentials_are_told_and_open_nothing(server: OwnServer) -> None:
     with Visitor(server, address="198.51.100.77") as guesser:
         for username, password in ((FIRST, "wrong"), ("AC" + "0f" * 16, TOKEN), ("", "")):

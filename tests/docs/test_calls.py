@@ -17,6 +17,10 @@ def test_the_example_means_what_the_page_says() -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     settings = Settings(**tomllib.loads(example))
     assert review(settings) == []
-    numbered = enumerate(explain(settings).where_calls_go, 1)
-    said = "".join(f"  {number}. {line}\n" for number, line in numbered)
-    assert f"```\nWhere calls go: the first that fits\n{said}```" in PAGE
+    told = explain(settings)
+    for head, lines in (
+        ("Where calls go that come in", told.where_calls_go),
+        ("What programs may call", told.what_programs_may_call),
+    ):
+        said = "".join(f"  {number}. {line}\n" for number, line in enumerate(lines, 1))
+        assert f"\n{head}: the first that fits\n{said}" in PAGE

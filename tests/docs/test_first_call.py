@@ -18,12 +18,21 @@ SID = "b3877c40-da60-4998-90ad-b792e98472af"
 
 
 def commands(page: Path) -> list[str]:
-    """What follows a ``$`` in the page's console blocks, continuation lines joined."""
+    """What follows a ``$`` in the page's console blocks, continuation lines joined.
+
+    A here-document is taken as it stands, to its end.
+    """
     found: list[str] = []
     for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL):
+        until = None
         for line in block.splitlines():
-            if line.startswith("$ "):
+            if until is not None:
+                found[-1] += "\n" + line
+                until = None if line == until else until
+            elif line.startswith("$ "):
                 found.append(line[2:])
+                here = re.search(r"<<'(\w+)'$", line)
+                until = here and here[1]
             elif line.startswith("    ") and found:
                 found[-1] += "\n" + line
     return found

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -19,6 +21,12 @@ from tests.journeys.api import Api
 
 SID = "AC" + "cd" * 16
 TOKEN = "a-token-of-metrics"
+
+
+def age(database: Path) -> None:
+    """Let all recordings have ended two hours earlier."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE recordings SET end_time = end_time - 7200000000")
 
 
 def figures(server: OwnServer, **headers: str) -> dict[tuple[str, ...], float]:
@@ -71,10 +79,17 @@ async def test_what_a_server_does_is_seen_from_outside(tmp_path: Path) -> None:
         await asyncio.to_thread(api.finished, started["sid"])
         verified = await asyncio.to_thread(callreel, "verify", "--json", data=server.data)
         assert (verified.said["recordings"], verified.said["findings"]) == (1, [])
+        purge = ("recordings", "purge")
+        everything = await asyncio.to_thread(
+            callreel, *purge, "--older-than", "0h", "--yes", data=server.data
+        )
+        assert (everything.status, "above zero" in everything.err) == (2, True)
+        none = await asyncio.to_thread(callreel, *purge, "--dry-run", data=server.data)
+        assert "Nothing has a retention" in none.out
+        age(server.data / "callreel.db")
         purged = await asyncio.to_thread(
-            callreel, "recordings", "purge", "--older-than", "0h", "--yes", "--json",
-            data=server.data,
-        )  # fmt: skip
+            callreel, *purge, "--older-than", "1h", "--yes", "--json", data=server.data
+        )
         assert purged.said["recordings"] == 1
         assert not list((server.data / "media").rglob("*.wav"))
     await phone.close()

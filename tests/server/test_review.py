@@ -130,9 +130,9 @@ def test_targets_that_are_doubtful() -> None:
 def test_in_words() -> None:
     assert explain(Settings()).where_calls_go == (
         "nowhere: only recording sessions (SIPREC) are taken",
-        "SIP URIs that programs call: as they stand",
     )
-    assert len(explain(settings("dial_uris = false")).where_calls_go) == 1
+    assert explain(Settings()).what_programs_may_call == ("SIP URIs: as they stand",)
+    assert explain(settings("dial_uris = false")).what_programs_may_call == ("nothing",)
     text = SOUND.replace('name = "pbx"', 'name = "pbx"\nrecord = "dual"')
     text += '[[routes]]\nprefix = ""\nto = ["trunk:carrier", "sip:{number}@192.0.2.9"]\n'
     text += 'strip = 1\nprepend = "00"\nring_seconds = 9\nrecord = "mono"\nfrom = ["user:anna"]\n'
@@ -152,8 +152,19 @@ def test_in_words() -> None:
         "sip:{number}@192.0.2.9; rings 9 s; recorded, mono",
         "a user's name or number: to that user's phones",
         "anything else is refused with 404; recording sessions (SIPREC) are always taken",
-        "numbers that programs call, where no route fits: to trunk carrier",
-        "SIP URIs that programs call: as they stand",
+    )
+    assert told.what_programs_may_call == (
+        "what a route for everybody fits: as above",
+        "a user's name or number: to that user's phones",
+        "numbers that no route fits: to trunk carrier",
+        "SIP URIs: as they stand",
+    )
+    text = SOUND + '[[routes]]\nprefix = "1"\nto = ["trunk:carrier"]\nfrom = ["api"]\n'
+    ours = explain(settings(text + '[[routes]]\nprefix = "2"\nto = ["trunk:carrier"]\n'))
+    assert not any("1…" in line for line in ours.where_calls_go), "none that comes in goes there"
+    assert ours.what_programs_may_call[:2] == (
+        "1… from programs: to trunk carrier; rings 30 s",
+        "what a route for everybody fits: as above",
     )
     assert told.what_is_recorded == (
         "every call from peer pbx, dual",

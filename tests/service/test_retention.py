@@ -83,8 +83,22 @@ async def test_the_narrowest_says_how_long(house: House) -> None:
 async def test_without_a_retention_nothing_ever_goes(house: House) -> None:
     plain = await a_recording(house)
     later(house, 10_000)
-    assert (await RetentionService(house.context, house.deletion, None).sweep()).recordings == 0
+    service = RetentionService(house.context, house.deletion, None)
+    assert (await service.sweep()).recordings == 0
     assert await kept(house, plain) == [True]
+
+
+async def test_it_is_known_whether_anything_has_a_retention(house: House) -> None:
+    service = RetentionService(house.context, house.deletion, None)
+    await a_recording(house, retention_days=0)
+    assert not await service.any_set()
+    assert await RetentionService(house.context, house.deletion, 1).any_set()
+    await house.accounts.set_retention(house.account, 20)
+    assert await service.any_set()
+    await house.accounts.set_retention(house.account, 0)
+    assert not await RetentionService(house.context, house.deletion, 1).any_set()
+    await a_recording(house, retention_days=2)
+    assert await service.any_set()
 
 
 async def test_what_is_not_finished_stays_however_old(house: House) -> None:

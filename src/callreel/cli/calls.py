@@ -96,7 +96,15 @@ def show(
 
 def _told(line: dict[str, Any]) -> str:
     time = line["at"][11:23]
-    return f"{time}  {line['kind']:<9}  {_plain(line['text'])}"
+    return f"{time}  {line['kind']:<9}  {_plain(line['text'])}{_numbered(line['details'])}"
+
+
+def _numbered(details: dict[str, Any]) -> str:
+    """The number of what a document has wrong, and the place in it, as far as there are any."""
+    if "code" not in details:
+        return ""
+    place = [f"{name} {details[name]}" for name in ("line", "column") if name in details]
+    return f" ({', '.join([str(details['code']), *place])})"
 
 
 def _second(moment: str) -> str:

@@ -54,8 +54,11 @@ def _print_explanation(explanation: Explanation, *, after_more: bool) -> None:
     print("Who may call")
     for line in explanation.who_may_call:
         print(f"  {line}")
-    print("\nWhere calls go: the first that fits")
+    print("\nWhere calls go that come in: the first that fits")
     for number, line in enumerate(explanation.where_calls_go, 1):
+        print(f"  {number}. {line}")
+    print("\nWhat programs may call: the first that fits")
+    for number, line in enumerate(explanation.what_programs_may_call, 1):
         print(f"  {number}. {line}")
     print("\nWhat is recorded")
     for line in explanation.what_is_recorded:
@@ -77,5 +80,8 @@ def _json(config: Path | None, checked: Checked) -> dict[str, Any]:
         ],
         "who_may_call": [] if explanation is None else list(explanation.who_may_call),
         "where_calls_go": [] if explanation is None else list(explanation.where_calls_go),
+        "what_programs_may_call": []
+        if explanation is None
+        else list(explanation.what_programs_may_call),
         "what_is_recorded": [] if explanation is None else list(explanation.what_is_recorded),
     }

@@ -60,6 +60,8 @@ def purge(
     else:
         verb = "would be deleted" if dry_run else "deleted"
         print(f"{gone['recordings']} recordings {verb}, {gone['size_bytes'] / 1e6:.1f} MB.")
+        if older_than is None and not gone["any_retention"]:
+            print("Nothing has a retention: what is recorded is kept for ever; see --older-than.")
         if gone["left"]:
             print(f"{gone['left']} could not be deleted; the server's log says why.")
     if gone["left"]:

@@ -16,6 +16,7 @@ from callreel.console.services import ConsoleServices
 from callreel.console.visit import ROOT, Visit
 from callreel.console.words import counted
 from callreel.service.deliveries import shown_url
+from callreel.service.tries import came_of
 from callreel.store.deliveries import Attempt, DeliveryFilter, OwedDelivery
 
 PAGE = 50
@@ -35,6 +36,11 @@ class Try:
     """As it was kept."""
     answer: str
     """The first of what the receiver said, as text."""
+
+    @property
+    def came(self) -> str:
+        """What came of it, in words."""
+        return came_of(self.attempt.outcome, self.attempt.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +63,7 @@ class Shown:
         """What came of the last try, for people."""
         if not self.tries:
             return "not tried yet"
-        attempt = self.tries[-1].attempt
-        if attempt.status is not None:
-            return f"answer {attempt.status}"
-        return attempt.outcome
+        return self.tries[-1].came
 
 
 def shown(delivery: OwedDelivery, attempts: Sequence[Attempt], visit: Visit) -> Shown:

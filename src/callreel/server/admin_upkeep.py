@@ -42,7 +42,8 @@ def upkeep_routes(
             gone = await retention.sweep(dry_run=dry_run)
         else:
             gone = await retention.purge(parse_span(text), account=account, dry_run=dry_run)
-        return JSONResponse(_purged(gone, dry_run=dry_run))
+        told = _purged(gone, dry_run=dry_run)
+        return JSONResponse(told | {"any_retention": await retention.any_set()})
 
     async def verify(request: Request) -> Response:
         hashes = request.query_params.get("hashes") != "false"
@@ -55,7 +56,7 @@ def upkeep_routes(
 
 
 def parse_span(text: str) -> timedelta:
-    """``30d``, ``12h``, ``2w``; a bare number is days. Raises ``UsageError``.
+    """``30d``, ``12h``, ``2w``; a bare number is days. Raises ``UsageError``, for 0 too.
 
     >>> parse_span("12h"), parse_span("30")
     (datetime.timedelta(seconds=43200), datetime.timedelta(days=30))
@@ -63,7 +64,10 @@ def parse_span(text: str) -> timedelta:
     match = _SPAN.fullmatch(text)
     if match is None:
         raise UsageError(f"{text!r} is no span of time, such as 30d, 12h or 2w")
-    return int(match[1]) * _UNITS[match[2]]
+    span = int(match[1]) * _UNITS[match[2]]
+    if not span:
+        raise UsageError(f"{text!r} would be every recording there is; give an age above zero")
+    return span
 
 
 def _purged(gone: Purged, *, dry_run: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import shlex
 from pathlib import Path
 
 from callreel.calls.model import Account
@@ -17,6 +18,7 @@ def banner(
     settings: Settings,
     *,
     show_token: bool,
+    command: str = "callreel",
     https_url: str | None = None,
     sips_uri: str | None = None,
     trust: Path | None = None,
@@ -24,7 +26,8 @@ def banner(
 ) -> str:
     """Addresses and credentials. A token that was given from outside is known there: not shown.
 
-    ``trust`` is the self-signed certificate of ``https_url``, where that has one.
+    ``command`` is how a shell here finds the command line. ``trust`` is the self-signed
+    certificate of ``https_url``, where that has one.
     """
     sid = account_sid(account)
     given = settings.bootstrap_auth_token == account.auth_token
@@ -32,7 +35,8 @@ def banner(
         shown = "(as given by CALLREEL_BOOTSTRAP_AUTH_TOKEN)"
     else:
         made = "when it was rotated" if account.token_rotated_at else "at the first start"
-        shown = account.auth_token if show_token else f"(shown {made})"
+        remedy = f"lost? {command} accounts rotate-token {sid}"
+        shown = account.auth_token if show_token else f"(shown {made}; {remedy})"
     lines = [
         "",
         "callreel is up.",
@@ -54,8 +58,20 @@ def banner(
     if show_token and not given:
         lines += ["  The token is not shown again. Keep it.", ""]
     if settings.accept_loopback:
-        lines += [f"  Try it: callreel phone siprec {sip_uri} --for 30", ""]
+        lines += [f"  Try it: {command} phone siprec {sip_uri} --for 30", ""]
     return "\n".join(lines)
+
+
+def own_command(python: Path, *, at: Path, found: str | None) -> str:
+    """How a shell at ``at`` runs the ``callreel`` that is installed with this ``python``.
+
+    By its name where one was ``found`` on the PATH, else by its path: from ``at``, if it is below.
+    """
+    if found is not None:
+        return "callreel"
+    script = python.with_name("callreel")
+    runs, rest = (script, "") if script.exists() else (python, " -m callreel")
+    return shlex.quote(str(runs.relative_to(at) if runs.is_relative_to(at) else runs)) + rest
 
 
 def clear_text_warning(http_host: str, https_url: str | None) -> str | None:

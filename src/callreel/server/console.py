@@ -6,9 +6,9 @@ import asyncio
 
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
-from callreel.api.errors import ApiError
+from callreel.api.errors import ApiError, not_found
 from callreel.api.media import audio_answer
 from callreel.calls.model import Recording
 from callreel.console.app import Console
@@ -20,7 +20,15 @@ async def mount_console(app: FastAPI, services: ConsoleServices) -> Console:
     """Put it under ``/console``; to be closed before what serves it is."""
     made = await asyncio.to_thread(Console, services)
     app.mount("/console", made.app)
+    app.add_route("/", _entrance, methods=["GET"], include_in_schema=False)
     return made
+
+
+async def _entrance(request: Request) -> Response:
+    """Browsers that ask for the bare address are led to the console; programs get 404."""
+    if "text/html" not in request.headers.get("accept", ""):
+        raise not_found(request)
+    return RedirectResponse("/console/", 303, headers={"Vary": "Accept"})
 
 
 def audio_of(media: MediaService) -> Audio:

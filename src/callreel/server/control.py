@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import secrets
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -36,7 +37,7 @@ from callreel.mediastore import MediaStore
 from callreel.render.pool import JournalRenderer, RenderPool
 from callreel.server.addresses import Bound, bind_tcp, loopback, reachable, url_host
 from callreel.server.admin import AdminServices, admin_socket, create_admin, listen_admin
-from callreel.server.banner import banner, clear_text_warning
+from callreel.server.banner import banner, clear_text_warning, own_command
 from callreel.server.bounds import Bounds
 from callreel.server.console import audio_of, mount_console
 from callreel.server.datadir import DataDir
@@ -457,6 +458,9 @@ class Control:
                     sip_uri,
                     settings,
                     show_token=not data.token_shown,
+                    command=own_command(
+                        Path(sys.executable), at=Path.cwd(), found=shutil.which("callreel")
+                    ),
                     https_url=https_url,
                     sips_uri=sips_uri,
                     trust=tls.to_trust if tls else None,

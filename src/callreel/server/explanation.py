@@ -11,6 +11,8 @@ from callreel.server.sip_settings import RecordPolicy, RouteSettings
 from callreel.signalling.planning import API
 from callreel.signalling.routing import NUMBER
 
+_USERS = "a user's name or number: to that user's phones"
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
@@ -19,7 +21,9 @@ class Explanation:
     who_may_call: tuple[str, ...]
     """Peers, trunks and users."""
     where_calls_go: tuple[str, ...]
-    """The routes in the order in which they are tried."""
+    """Those that come in: the routes in the order in which they are tried."""
+    what_programs_may_call: tuple[str, ...]
+    """Programs and documents: the routes that are theirs, and what else, as it is tried."""
     what_is_recorded: tuple[str, ...]
     """Without anybody asking, and what else."""
 
@@ -29,6 +33,7 @@ def explain(settings: Settings) -> Explanation:
     return Explanation(
         who_may_call=tuple(_who(settings)),
         where_calls_go=tuple(_where(settings)),
+        what_programs_may_call=tuple(_programs(settings)),
         what_is_recorded=tuple(_recorded(settings)),
     )
 
@@ -61,23 +66,29 @@ def _who(settings: Settings) -> list[str]:
 
 def _where(settings: Settings) -> list[str]:
     if not settings.routes and not settings.users:
-        return ["nowhere: only recording sessions (SIPREC) are taken", *_programs(settings)]
-    lines = [_route(settings.routes[number]) for number in in_order(settings.routes)]
+        return ["nowhere: only recording sessions (SIPREC) are taken"]
+    routes = [settings.routes[number] for number in in_order(settings.routes)]
+    lines = [_route(route) for route in routes if set(route.from_) != {API}]
     if settings.users:
-        lines.append("a user's name or number: to that user's phones")
+        lines.append(_USERS)
     lines.append("anything else is refused with 404; recording sessions (SIPREC) are always taken")
-    return lines + _programs(settings)
+    return lines
 
 
 def _programs(settings: Settings) -> list[str]:
-    """Where programs and documents may call besides."""
     lines = []
+    routes = [settings.routes[number] for number in in_order(settings.routes)]
+    lines += [_route(route) for route in routes if API in route.from_]
+    if any(not route.from_ for route in routes):
+        lines.append("what a route for everybody fits: as above")
+    if settings.users:
+        lines.append(_USERS)
     trunk = default_trunk(settings)
     if trunk is not None:
-        lines.append(f"numbers that programs call, where no route fits: to trunk {trunk}")
+        lines.append(f"numbers that no route fits: to trunk {trunk}")
     if settings.dial_uris:
-        lines.append("SIP URIs that programs call: as they stand")
-    return lines
+        lines.append("SIP URIs: as they stand")
+    return lines or ["nothing"]
 
 
 def _route(route: RouteSettings) -> str:

@@ -65,6 +65,15 @@ class RetentionService:
         """Delete what ended so long ago, whatever its retention; of one account, or of all."""
         return await self._delete(older_than, account, dry_run=dry_run)
 
+    async def any_set(self) -> bool:
+        """Whether anything becomes old by itself, by whatever retention."""
+        database = self._context.database
+        async with database.read() as connection:
+            for each in await accounts.every(connection, database.seal):
+                if self.days if each.retention_days is None else each.retention_days:
+                    return True
+            return any(await recordings.retentions(connection))
+
     async def _delete(
         self, older_than: timedelta | None, account: Account | None, *, dry_run: bool
     ) -> Purged:

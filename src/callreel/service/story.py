@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from callreel.calls.model import Account, Call, CallDirection, CallStatus, Recording
 from callreel.calls.spelling import Kind, source_name, spell
 from callreel.calls.story import StoryKind, StoryLine
+from callreel.service.tries import came_of
 from callreel.store.deliveries import Attempt, OwedDelivery
 
 
@@ -122,12 +123,13 @@ def _webhook(
         {"delivery": delivery.id, "event": delivery.event, "state": delivery.state.value},
     )
     for number, one in enumerate(attempts, 1):
-        came = f"answered {one.status}" if one.status is not None else one.outcome
-        error = f": {one.error}" if one.error else ""
+        came = came_of(one.outcome, one.status)
+        took = f"{'in' if one.status is not None else 'after'} {one.elapsed_ms} ms"
+        error = f": {one.error}" if one.error and one.error != came else ""
         yield StoryLine(
             one.at,
             StoryKind.WEBHOOK,
-            f"{delivery.event} of {about}, try {number}: {came} in {one.elapsed_ms} ms{error}",
+            f"{delivery.event} of {about}, try {number}: {came} {took}{error}",
             {
                 "delivery": delivery.id,
                 "event": delivery.event,
