@@ -17,6 +17,8 @@ from tests.journeys.api import Api
 
 pytestmark = needs_browser
 
+expect.set_options(timeout=20_000)  # a machine may be slow; nothing here is about how fast it is
+
 DECODED = """async (url) => {
     const answer = await fetch(url);
     const audio = await new OfflineAudioContext(1, 1, 8000).decodeAudioData(await answer.arrayBuffer());

@@ -171,8 +171,7 @@ async def test_each_hears_the_other_and_it_is_recorded(
     await asyncio.wait_for(other.ended.wait(), 5)
     for name, heard in (("caller", 880), ("callee", 440)):
         ((start, end),) = spans(tmp_path / f"{name}.wav", heard)
-        assert start < 0.25
-        assert end > 0.85
+        assert end - start > 0.6
     assert await house.heard_in(dialled) == [{440}, {880}]
     report = await asyncio.to_thread(house.api.integrity, await house.recording_of(dialled))
     assert [one["srtp"] for one in report["streams"]] == [bool(ours), bool(theirs)]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 TONES = {0: "tone.ulaw", 8: "tone.alaw"}
 """What is said, by codec: in the folder in which SIPp runs."""
 
-_CODECS = {0: "PCMU/8000", 8: "PCMA/8000", 3: "GSM/8000", 101: "telephone-event/8000"}
+_CODECS = {0: "PCMU/8000", 8: "PCMA/8000", 4: "G723/8000", 101: "telephone-event/8000"}
 
 
 def sdp(

@@ -64,7 +64,7 @@ async def test_tcp_several_calls_on_one_connection(
     server: OwnServer, api: Api, tmp_path: Path
 ) -> None:
     sipp = await Sipp.start(
-        server, tmp_path, scenario(talk_ms=3500, padding=2500), transport="t1", calls=3
+        server, tmp_path, scenario(talk_ms=6000, padding=2500), transport="t1", calls=3
     )
     answered = await sipp.ports(calls=3)
     assert len({port for pair in answered for port in pair}) == 6
