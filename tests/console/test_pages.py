@@ -39,6 +39,8 @@ def test_the_bare_address_leads_a_browser_here(server: OwnServer) -> None:
     for accept in ("*/*", "application/json"):
         program = httpx.get(server.http_url + "/", headers={"Accept": accept})
         assert (program.status_code, program.json()["status"]) == (404, 404)
+    posted = httpx.post(server.http_url + "/")
+    assert (posted.status_code, posted.headers["allow"]) == (405, "GET, HEAD")
 
 
 def test_wrong_credentials_are_told_and_open_nothing(server: OwnServer) -> None:

@@ -7,6 +7,7 @@ import asyncio
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 
 from callreel.api.errors import ApiError, not_found
 from callreel.api.media import audio_answer
@@ -20,7 +21,9 @@ async def mount_console(app: FastAPI, services: ConsoleServices) -> Console:
     """Put it under ``/console``; to be closed before what serves it is."""
     made = await asyncio.to_thread(Console, services)
     app.mount("/console", made.app)
-    app.add_route("/", _entrance, methods=["GET"], include_in_schema=False)
+    entrance = Route("/", _entrance, methods=["GET"], include_in_schema=False)
+    app.router.routes.append(entrance)
+    app.state.routes.append(entrance)  # what Allow names
     return made
 
 
