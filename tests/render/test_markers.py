@@ -117,3 +117,6 @@ def test_what_did_not_come_while_on_hold_is_no_gap(tmp_path: Path) -> None:
     report = render(tmp_path, join(first, second, third), callee(), events=holds).report
     assert of_kind(report, "gap") == [(3000, 1000)]
     assert report["gap_count"] == 1
+    # What was sent while on hold went no further, and is not lost; what came not at all is.
+    (inbound,) = [one for one in report["streams"] if one["track"] == "inbound"]
+    assert inbound["packets"]["lost"] == 50

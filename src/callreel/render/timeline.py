@@ -93,6 +93,8 @@ class Batch:
     clock_hz: NDArray[np.int32]
     """Of the RTP clock that the packet's codec has; int32[n]. Means nothing where there is no
     audio."""
+    holds: int = 0
+    """How often the sender had been taken off hold before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,18 +155,22 @@ class _Lane:
         "extended",
         "has_audio",
         "highest",
+        "holds",
         "media",
         "media_extended",
         "others",
         "recent",
+        "resumed",
         "span",
         "stretch",
         "ticks",
         "timestamp",
     )
 
-    def __init__(self, span: int) -> None:
+    def __init__(self, span: int, holds: int) -> None:
         self.span = span
+        self.holds = holds
+        self.resumed = False
         self.extended = -1
         self.base = self.highest = 0
         self.recent: Int64 = np.zeros(0, np.int64)
@@ -208,28 +214,33 @@ class Sequencer:
         self.counts.ssrc_changes += len(change)
         self._last_ssrc = int(ssrc[-1])
         if len(change) == 0:
-            yield from self._of_lane(self._lane(int(ssrc[0]), batch.span), batch, np.arange(n))
+            yield from self._of_lane(self._lane(int(ssrc[0]), batch), batch, np.arange(n))
             return
         values, first = np.unique(ssrc, return_index=True)
         for value in values[np.argsort(first)]:
             rows = np.flatnonzero(ssrc == value)
-            yield from self._of_lane(self._lane(int(value), batch.span), batch, rows)
+            yield from self._of_lane(self._lane(int(value), batch), batch, rows)
 
-    def _lane(self, ssrc: int, span: int) -> _Lane:
+    def _lane(self, ssrc: int, batch: Batch) -> _Lane:
         lane = self._lanes.get(ssrc)
         if lane is None:
-            lane = self._lanes[ssrc] = _Lane(span)
+            lane = self._lanes[ssrc] = _Lane(batch.span, batch.holds)
             if len(self.counts.ssrcs) < _LANES:
                 self.counts.ssrcs.append(ssrc)
             if len(self._lanes) > _LANES:
                 _, oldest = self._lanes.popitem(last=False)
                 self.counts.closed_expected += oldest.expected()
         self._lanes.move_to_end(ssrc)
-        if lane.span != span:
+        if lane.span != batch.span:
             # What was sent during the pause is not lost.
             self.counts.closed_expected += lane.expected()
-            lane.span = span
+            lane.span = batch.span
             lane.extended = -1
+        elif lane.holds != batch.holds:
+            # Nor what was still under way when it was put on hold, and went no further.
+            self.counts.closed_expected += lane.expected()
+            lane.resumed = True
+        lane.holds = batch.holds
         return lane
 
     def _of_lane(self, lane: _Lane, batch: Batch, rows: Int64) -> Iterator[Run]:
@@ -262,6 +273,9 @@ class Sequencer:
             fresh = False
         extended = lane.extended + np.cumsum(deltas)
         lane.extended = int(extended[-1])
+        resumed, lane.resumed = lane.resumed, False
+        if resumed:
+            lane.base = max(lane.highest + 1, int(extended[0]))
         keys = batch.timestamp[rows].astype(np.int64) << 16 | batch.sequence[rows]
         in_order = bool((deltas[1:] > 0).all()) and (fresh or int(extended[0]) > lane.highest)
         if not in_order:
@@ -289,7 +303,7 @@ class Sequencer:
             return
         clock = batch.clock_hz[rows]
         if bool((clock == clock[0]).all()):
-            yield from self._of_audio(lane, batch, rows, extended)
+            yield from self._of_audio(lane, batch, rows, extended, resumed=resumed)
             return
         # A change to a codec with another RTP clock (RFC 7160): its timestamps begin anew.
         order = np.argsort(extended, kind="stable")
@@ -297,7 +311,9 @@ class Sequencer:
         for piece in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(clock)) + 1):
             yield from self._of_audio(lane, batch, rows[piece], extended[piece])
 
-    def _of_audio(self, lane: _Lane, batch: Batch, rows: Int64, extended: Int64) -> Iterator[Run]:
+    def _of_audio(
+        self, lane: _Lane, batch: Batch, rows: Int64, extended: Int64, *, resumed: bool = False
+    ) -> Iterator[Run]:
         """Packets of one RTP clock."""
         clock_hz = int(batch.clock_hz[rows[0]])
         if clock_hz != lane.clock_hz:
@@ -350,6 +366,7 @@ class Sequencer:
             lost &= ~between
         if first:
             lane.stretch = self._new_stretch()
+        if first or resumed:
             lost[0] = False
         cuts = np.flatnonzero(jump)
         starts = [0, *cuts.tolist()]

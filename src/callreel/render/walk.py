@@ -305,12 +305,19 @@ class _Stream:
         self._decoders = Decoders()
         self.sorts = np.zeros(128, np.uint8)
         self.blocks: list[_Pending] = []
+        self.holds = 0
+        """How often it was taken off hold."""
+        self._sending = True
         self.learn({})
 
     def learn(self, value: dict[str, Any]) -> None:
         """Take over a stream's keys from a header or an event, as far as they make sense."""
         if value.get("track") in ("inbound", "outbound"):
             self.track = Track(value["track"])
+        sending = value.get("sending")
+        if isinstance(sending, bool):
+            self.holds += sending and not self._sending
+            self._sending = sending
         self.decryption = self._decryption if self.learn_key(value) else None
         self.label = str(value.get("label", self.label))
         self.participant = str(value.get("participant", self.participant))
@@ -399,6 +406,7 @@ class _Stream:
                 ssrc=table.ssrc[rows],
                 ticks=ticks,
                 clock_hz=clock_hz,
+                holds=self.holds,
             ),
             rates_hz=frozenset(self.formats[t].rate_hz for t in used if t in self.formats),
             codecs=Counter({self.names.get(t, str(t)): int(counts[t]) for t in used}),
