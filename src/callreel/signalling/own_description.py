@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from callreel.base.errors import PeerError
 from callreel.calls.media import MediaAddress
-from callreel.signalling.passing import Audio, OurSession
+from callreel.signalling.passing import Audio, OurSession, description_of
 from callreel.wire import sdp
 from callreel.wire.sdes import Crypto
 
@@ -71,7 +71,7 @@ def own_offer(
             else one
             for one in previous.media
         ]
-    return _description(media, address, ours)
+    return description_of(media, address, ours)
 
 
 def own_answer(
@@ -104,7 +104,7 @@ def own_answer(
         else sdp.refuse_media(one)
         for index, one in enumerate(offer.media)
     ]
-    return _description(media, address, ours)
+    return description_of(media, address, ours)
 
 
 def _stream(
@@ -126,18 +126,4 @@ def _stream(
         rtcp_port=None if mux else address.rtcp_port,
         rtcp_mux=mux,
         attributes=tuple(("crypto", one.serialize()) for one in crypto),
-    )
-
-
-def _description(
-    media: Sequence[sdp.Media], address: MediaAddress, ours: OurSession
-) -> sdp.SessionDescription:
-    return sdp.SessionDescription(
-        media=tuple(media),
-        origin_username="callreel",
-        session_id=ours.session_id,
-        session_version=ours.version,
-        origin_address=address.host,
-        session_name="callreel",
-        address=address.host,
     )

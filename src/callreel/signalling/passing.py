@@ -142,7 +142,7 @@ def onward_offer(
             else one
             for one in previous.media
         ]
-    return _description(media, address, ours)
+    return description_of(media, address, ours)
 
 
 def onward_answer(
@@ -176,7 +176,7 @@ def onward_answer(
         else sdp.refuse_media(one)
         for index, one in enumerate(offer.media)
     ]
-    return _description(media, address, ours)
+    return description_of(media, address, ours)
 
 
 def same_media(one: sdp.SessionDescription, other: sdp.SessionDescription) -> bool:
@@ -215,9 +215,10 @@ def _passed(
     )
 
 
-def _description(
+def description_of(
     media: Sequence[sdp.Media], address: MediaAddress, ours: OurSession
 ) -> sdp.SessionDescription:
+    """Media as we describe them to a peer, in a session of ours."""
     return sdp.SessionDescription(
         media=tuple(media),
         origin_username="callreel",
