@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 from callreel.capture.anchor import Anchor
 from callreel.capture.relay import Relay
 from callreel.capture.streams import Attendant, LiveStream, keepers_of, keepers_of_ours
 from callreel.capture.sweep import Batch, Sweeper
-from callreel.capture.tap import Tap
+from callreel.capture.tap import Latched, Tap
+from callreel.capture.volley import LANES, Mingled, Packed, Volley
 from callreel.journal.format import Event, Kind
 
 _UNDER_WAY_NS = 1_000_000
@@ -25,6 +27,7 @@ class Intake:
     def __init__(
         self,
         sweeper: Sweeper,
+        volley: Volley,
         anchor: Anchor,
         relay: Relay,
         *,
@@ -32,6 +35,7 @@ class Intake:
     ) -> None:
         self.anchor = anchor
         self._sweeper = sweeper
+        self._volley = volley
         self._relay = relay
         self._on_latched = on_latched
         self.kept = 0
@@ -73,10 +77,44 @@ class Intake:
         """Have what came to a stream kept, and what we sent to it. Of one that is bridged or
         attended: what was put aside."""
         self._collect(live, live.rtp, Kind.RTP)
-        if rtcp and not live.stream.rtcp_mux:
-            self._collect(live, live.rtcp, Kind.RTCP)
+        if rtcp:
+            self.collect_rtcp(live)
         if live.attendant is not None:
             self._collect_ours(live, live.attendant)
+
+    def collect_rtcp(self, live: LiveStream) -> None:
+        """Have what came to a stream's RTCP socket kept, if it has one of its own."""
+        if not live.stream.rtcp_mux:
+            self._collect(live, live.rtcp, Kind.RTCP)
+
+    def collect_many(self, lives: Sequence[LiveStream]) -> None:
+        """Have the RTP kept that came to some streams, none of them bridged or attended, all of
+        them kept."""
+        for first in range(0, len(lives), LANES):
+            some = lives[first : first + LANES]
+            mono_ns = time.monotonic_ns()
+            for live, found in zip(
+                some, self._volley.drain([live.rtp for live in some], self.anchor), strict=True
+            ):
+                if live.watch is not None or isinstance(found, Mingled):
+                    self._take(live, found)
+                    continue
+                tap = live.rtp
+                for keeping in live.keepers:
+                    recording = keeping.recording
+                    if found is not None:
+                        recording.keep_packed(keeping.number, tap, found, mono_ns)
+                        self.kept += found.count
+                    if recording.fresh:
+                        recording.fresh.discard(tap)
+
+    def _take(self, live: LiveStream, found: Packed | Mingled | None) -> None:
+        """Have kept what a volley brought where it is not as usual."""
+        if isinstance(found, Mingled):
+            self._keep(live, live.rtp, Kind.RTP, found.batches, found.latched)
+        else:
+            batches = [] if found is None else [found.unpacked()]
+            self._keep(live, live.rtp, Kind.RTP, batches, None)
 
     def report_latched(self) -> None:
         """Tell of the sources that the relay has latched."""
@@ -90,6 +128,16 @@ class Intake:
         if tap.host is None:
             return
         batches, latched = tap.drain(self._sweeper, self.anchor)
+        self._keep(live, tap, kind, batches, latched)
+
+    def _keep(
+        self,
+        live: LiveStream,
+        tap: Tap,
+        kind: Kind,
+        batches: list[Batch],
+        latched: Latched | None,
+    ) -> None:
         if latched is not None and kind is Kind.RTP:
             live.ssrc = latched.ssrc
             self._latched(live)

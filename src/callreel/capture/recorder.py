@@ -48,6 +48,7 @@ from callreel.capture.streams import LiveCall, LiveStream, keepers_of, keepers_o
 from callreel.capture.successor import call_to_blob, in_order, read_blob, restore_addresses
 from callreel.capture.sweep import Sweeper
 from callreel.capture.tap import Tap
+from callreel.capture.volley import Volley
 from callreel.capture.watch import observe
 
 _RARELY = 5
@@ -82,13 +83,20 @@ class Recorder:
         self._on_event = on_event
         self._keeper: Keeper = keeper or NoKeeper()
         self._generation = generation
-        self._sweeper = Sweeper(socket.AF_INET6 if ":" in settings.bind_host else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in settings.bind_host else socket.AF_INET
+        self._sweeper = Sweeper(family)
         self._anchor = Anchor()
         self._relay = Relay(self._sweeper, self._anchor)
         self._players = Players(self._relay, self._anchor)
         self._disk = Disk(self._relay, self._players)
         self._opener = Opener(settings, fd_limit=fd_limit, socket_limit=socket_limit)
-        self._intake = Intake(self._sweeper, self._anchor, self._relay, on_latched=self._latched)
+        self._intake = Intake(
+            self._sweeper,
+            Volley(family),
+            self._anchor,
+            self._relay,
+            on_latched=self._latched,
+        )
         self._changes = Changes(self._intake, self._relay, self._players)
         self._attending = Attending(
             self._changes,
@@ -438,13 +446,9 @@ class Recorder:
             call.due_ns = 0
             if self._calls.get(call.id) is not call:
                 continue
-            self._sweep_call(call)
-            if self._relay.is_busy:
-                swept.append(call)
-            else:
-                self._recordings.write(call)
-                self._schedule(call)
+            swept.append(call)
         if swept:
+            self._sweep_calls(swept)
             self._recordings.write(*swept)
             for call in swept:
                 self._schedule(call)
@@ -467,22 +471,38 @@ class Recorder:
         call.due_ns = due_ns - due_ns % period_ns
         self._due.append(call)
 
-    def _sweep_call(self, call: LiveCall) -> None:
-        call.sweeps += 1
-        rarely = call.sweeps % _RARELY == 0
+    def _sweep_calls(self, calls: Sequence[LiveCall]) -> None:
+        plain: list[LiveStream] = []
+        for call in calls:
+            call.sweeps += 1
+            for live in call.lives():
+                if live.across is not None or live.attendant is not None:
+                    if live.is_kept:
+                        self._intake.collect(live, rtcp=call.sweeps % _RARELY == 0)
+                elif live.keepers and live.rtp.host is not None:
+                    plain.append(live)
+        self._intake.collect_many(plain)
+        for live in plain:
+            fill = live.rtp.drops.fill
+            if fill > self._fullest:
+                self._fullest = fill
+        for call in calls:
+            if call.sweeps % _RARELY == 0:
+                self._look_rarely(call)
+            self._recordings.look_for_silence(call)
+
+    def _look_rarely(self, call: LiveCall) -> None:
+        """At what changes seldom: RTCP, the kernel's drop counters, strangers."""
         for live in call.lives():
             if not live.is_kept:
                 continue
-            self._intake.collect(live, rtcp=rarely)
-            if live.rtp.drops.fill > self._fullest and not live.is_read_at_once:
-                self._fullest = live.rtp.drops.fill
-            if rarely:
-                for tap in live.taps:
-                    tap.read_drops()
-                    for keeping in live.keepers:
-                        keeping.recording.note_drops(keeping.number, tap)
-                self._look_for_strangers(live)
-        self._recordings.look_for_silence(call)
+            if not live.is_read_at_once:
+                self._intake.collect_rtcp(live)
+            for tap in live.taps:
+                tap.read_drops()
+                for keeping in live.keepers:
+                    keeping.recording.note_drops(keeping.number, tap)
+            self._look_for_strangers(live)
 
     def _look_for_strangers(self, live: LiveStream) -> None:
         """Report a stream that strangers send to: now and then, however much they send."""

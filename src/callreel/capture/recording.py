@@ -16,7 +16,8 @@ from callreel.calls.model import PauseBehavior, Track
 from callreel.capture.anchor import Anchor, Instant
 from callreel.capture.sweep import Batch
 from callreel.capture.tap import Tap
-from callreel.journal.format import Event, Kind, event_block, packet_block, seed_of
+from callreel.capture.volley import Packed
+from callreel.journal.format import Event, Kind, event_block, packed_block, packet_block, seed_of
 from callreel.journal.reader import count_packets
 from callreel.journal.writer import (
     JournalWriteError,
@@ -157,6 +158,28 @@ class LiveRecording:
                 batch.lengths,
                 batch.stamps_ns,
                 batch.data,
+                seed=self._seed,
+                mono_ns=mono_ns,
+                wall_ns=mono_ns + self._anchor.offset_ns,
+            )
+        )
+
+    def keep_packed(self, stream: int, tap: Tap, packed: Packed, mono_ns: int) -> None:
+        """:meth:`keep` of RTP, ``mono_ns`` being now."""
+        if self.fresh or self.until_ns is not None:
+            self.keep(Kind.RTP, stream, tap, packed.unpacked())
+            return
+        if self.waiting:
+            self.waiting.pop(stream, None)
+        self._counts.append((stream, packed.count))
+        self._blocks.append(
+            packed_block(
+                Kind.RTP,
+                stream,
+                packed.count,
+                packed.lengths,
+                packed.stamps_ns,
+                packed.data,
                 seed=self._seed,
                 mono_ns=mono_ns,
                 wall_ns=mono_ns + self._anchor.offset_ns,

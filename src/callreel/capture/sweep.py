@@ -60,7 +60,8 @@ _CONTROL = np.dtype(
 """The stamp's control message, which the kernel puts first, and the drop count's."""
 
 
-def _libc_recvmmsg() -> ctypes._NamedFuncPointer:
+def libc_recvmmsg() -> ctypes._NamedFuncPointer:
+    """The C library's ``recvmmsg(2)``."""
     function = ctypes.CDLL(None, use_errno=True).recvmmsg
     function.argtypes = (
         ctypes.c_int,
@@ -100,95 +101,123 @@ class Batch:
 
 
 class Sweeper:
-    """Slots, headers and address slab for draining sockets of one family, used over and over."""
+    """Slots, headers and address slab for draining sockets of one family, used over and over.
 
-    def __init__(self, family: int) -> None:
+    What was received last is looked at from the slot on that it was received into: the first,
+    unless :meth:`receive` or :meth:`look_at` was told another.
+    """
+
+    def __init__(self, family: int, slots: int = BATCH) -> None:
         if ctypes.sizeof(ctypes.c_void_p) != 8:
             raise UsageError("callreel captures on 64-bit Linux only")
-        self._recvmmsg = _libc_recvmmsg()
+        self.recvmmsg = libc_recvmmsg()
         self.name_bytes = _NAME_BYTES[socket.AddressFamily(family)]
-        self.headers = bytearray(BATCH * HEADER_BYTES)
-        self.names = bytearray(BATCH * self.name_bytes)
+        self.headers = bytearray(slots * HEADER_BYTES)
+        self.names = bytearray(slots * self.name_bytes)
         # A cache line apart from a power of two: else all slots' beginnings compete for the same
         # few lines of the processor's cache.
-        self.octets = bytearray(BATCH * STRIDE_BYTES)
-        self._slots = np.frombuffer(self.octets, np.uint8).reshape(BATCH, STRIDE_BYTES)
-        self._control_bytes = bytearray(BATCH * _CONTROL_BYTES)
+        self.octets = bytearray(slots * STRIDE_BYTES)
+        self.slots = np.frombuffer(self.octets, np.uint8).reshape(slots, STRIDE_BYTES)
+        self._control_bytes = bytearray(slots * _CONTROL_BYTES)
         self._controls = np.frombuffer(self._control_bytes, _CONTROL)
-        self._iovecs = np.zeros((BATCH, 2), np.uintp)
+        self._iovecs = np.zeros((slots, 2), np.uintp)
         self._header_fields = np.frombuffer(self.headers, HEADER)
-        self.name_rows = np.frombuffer(self.names, np.uint8).reshape(BATCH, self.name_bytes)
-        self._seconds = self._controls["sec"]
-        self._nanoseconds = self._controls["nsec"]
-        index = np.arange(BATCH, dtype=np.uintp)
-        self.slot_addresses = self._slots.ctypes.data + index * STRIDE_BYTES
+        self._name_rows = np.frombuffer(self.names, np.uint8).reshape(slots, self.name_bytes)
+        self.seconds = self._controls["sec"]
+        self.nanoseconds = self._controls["nsec"]
+        index = np.arange(slots, dtype=np.uintp)
+        self.slot_addresses = self.slots.ctypes.data + index * STRIDE_BYTES
         self._iovecs[:, 0] = self.slot_addresses
         self._iovecs[:, 1] = SLOT_BYTES
         fields = self._header_fields
-        fields["name"] = self.name_rows.ctypes.data + index * self.name_bytes
+        fields["name"] = self._name_rows.ctypes.data + index * self.name_bytes
         fields["namelen"] = self.name_bytes
         fields["iov"] = self._iovecs.ctypes.data + index * 16
         fields["iovlen"] = 1
         fields["control"] = self._controls.ctypes.data + index * _CONTROL_BYTES
         fields["controllen"] = _CONTROL_BYTES
-        self._fresh = bytes(self.headers)
-        self._address = fields.ctypes.data
+        self.fresh = bytes(self.headers)
+        """What ``headers`` are to be before anything is received: the kernel overwrites lengths."""
+        self.address: int = fields.ctypes.data
+        """Of the headers."""
         self._shapes: dict[tuple[int, int], tuple[bytes, NDArray[np.uint16]]] = {}
         self._columns = np.arange(SLOT_BYTES)
-        self._used = BATCH
+        self._used: dict[int, int] = {}
+        self._at = 0
 
-    def receive(self, fd: int, limit: int = BATCH) -> int:
-        """Take up to ``limit`` datagrams out of a socket, at most ``BATCH``; how many there were.
+    def receive(self, fd: int, limit: int = BATCH, at: int = 0) -> int:
+        """Take up to ``limit`` datagrams out of a socket, into the slots from ``at`` on, at most
+        as many as there are; how many there were.
 
         An error that some earlier datagram brought upon the socket (an ICMP refusal) is taken out
         of the way and does not end the reading. Raises ``OSError`` when the socket itself is bad.
         """
+        self._at = at
         # The kernel overwrites the lengths of what it fills in: without this the stamps and drop
         # counts of the next call would vanish.
-        used = self._used * HEADER_BYTES
-        self.headers[:used] = self._fresh[:used]
+        start = at * HEADER_BYTES
+        end = start + self._used.get(at, limit) * HEADER_BYTES
+        self.headers[start:end] = self.fresh[start:end]
         for _ in range(_MAX_REFUSALS):
-            n: int = self._recvmmsg(fd, self._address, limit, socket.MSG_DONTWAIT, None)
+            n: int = self.recvmmsg(fd, self.address + start, limit, socket.MSG_DONTWAIT, None)
             if n >= 0:
-                self._used = n
+                self._used[at] = n
                 return n
             code = ctypes.get_errno()
             if code == errno.EAGAIN:
                 break
             if code in (errno.EBADF, errno.ENOTSOCK, errno.EFAULT, errno.EINVAL):
                 raise OSError(code, os.strerror(code))
-        self._used = 0
+        self._used[at] = 0
         return 0
+
+    def look_at(self, at: int, n: int) -> None:
+        """``n`` datagrams were received into the slots from ``at`` on: they are meant from now
+        on."""
+        self._at = at
+        self._used[at] = n
 
     def uniform(self, n: int) -> tuple[int, int] | None:
         """Bytes of each datagram and of its control data, if all ``n`` are whole and alike."""
-        controllen, length = _FIRST.unpack_from(self.headers)
+        start = self._at * HEADER_BYTES
+        controllen, length = _FIRST.unpack_from(self.headers, start)
         if controllen not in (STAMP_ONLY, _STAMP_AND_DROPS):
             return None
         shape = (length, controllen)
         if shape not in self._shapes:
             self._learn(shape)
         expected = self._shapes[shape][0]
-        return shape if self.headers.startswith(expected[: n * HEADER_BYTES]) else None
+        alike = self.headers.startswith(expected[start : start + n * HEADER_BYTES], start)
+        return shape if alike else None
 
     def _learn(self, shape: tuple[int, int]) -> None:
         if len(self._shapes) >= _CACHED_SHAPES:
             self._shapes.clear()
-        headers = np.frombuffer(bytearray(self._fresh), HEADER)
+        headers = np.frombuffer(bytearray(self.fresh), HEADER)
         headers["length"], headers["controllen"] = shape
-        lengths = np.full(BATCH, shape[0], np.uint16)
+        lengths = np.full(len(headers), shape[0], np.uint16)
         self._shapes[shape] = (headers.tobytes(), lengths)
+
+    def is_from(self, source: bytes, n: int) -> bool:
+        """Whether all of ``n`` datagrams come from one ``sockaddr``."""
+        return self.names.startswith(source * n, self._at * self.name_bytes)
+
+    def sources(self, n: int) -> NDArray[np.uint8]:
+        """Where each of ``n`` datagrams comes from; uint8[n, size]."""
+        return self._name_rows[self._at : self._at + n]
 
     def take_uniform(self, n: int, shape: tuple[int, int]) -> Batch:
         """All ``n`` datagrams, known to be alike."""
-        stamps: NDArray[np.int64] = self._seconds[:n] * 1_000_000_000
-        stamps += self._nanoseconds[:n]
-        return Batch(self._shapes[shape][1][:n], stamps, self._slots[:n, : shape[0]].tobytes())
+        at = self._at
+        stamps: NDArray[np.int64] = self.seconds[at : at + n] * 1_000_000_000
+        stamps += self.nanoseconds[at : at + n]
+        data = self.slots[at : at + n, : shape[0]].tobytes()
+        return Batch(self._shapes[shape][1][:n], stamps, data)
 
     def drop_counts(self, n: int) -> tuple[int, int]:
         """The kernel's count that the first and the last of ``n`` datagrams carry. Both are 0 where
         all of them carry ``STAMP_ONLY``."""
-        return self._drop_count(0), self._drop_count(n - 1)
+        return self._drop_count(self._at), self._drop_count(self._at + n - 1)
 
     def _drop_count(self, index: int) -> int:
         controllen: int = _FIRST.unpack_from(self.headers, index * HEADER_BYTES)[0]
@@ -202,11 +231,12 @@ class Sweeper:
         self, n: int, now_wall_ns: int
     ) -> tuple[NDArray[np.uint16], NDArray[np.int64], NDArray[np.bool_]]:
         """Lengths, stamps, and which were truncated, of ``n`` datagrams of any kind."""
-        fields = self._header_fields[:n]
+        these = slice(self._at, self._at + n)
+        fields = self._header_fields[these]
         lengths = fields["length"].astype(np.uint16)
-        stamps: NDArray[np.int64] = self._seconds[:n] * 1_000_000_000 + self._nanoseconds[:n]
+        stamps: NDArray[np.int64] = self.seconds[these] * 1_000_000_000 + self.nanoseconds[these]
         stamped = (fields["controllen"] == STAMP_ONLY) | (fields["controllen"] == _STAMP_AND_DROPS)
-        stamped &= self._controls["type"][:n] == SO_TIMESTAMPNS
+        stamped &= self._controls["type"][these] == SO_TIMESTAMPNS
         stamps[~stamped] = now_wall_ns
         return lengths, stamps, (fields["flags"] & socket.MSG_TRUNC) != 0
 
@@ -220,32 +250,33 @@ class Sweeper:
         kept = np.where(chosen, lengths, 0)
         longest = int(kept.max(initial=0))
         octets = self._columns[:longest] < kept[:, None]
-        data = self._slots[: len(kept), :longest][octets].tobytes()
+        data = self.slots[self._at : self._at + len(kept), :longest][octets].tobytes()
         return Batch(lengths[chosen], stamps_ns[chosen], data)
 
     def packet(self, index: int, length: int) -> bytes:
         """A datagram just received."""
-        return self._slots[index, :length].tobytes()
+        return self.slots[self._at + index, :length].tobytes()
 
     def put(self, index: int, data: bytes) -> None:
         """Have something else in a datagram's slot, to be sent on in its place."""
-        at = index * STRIDE_BYTES
+        at = (self._at + index) * STRIDE_BYTES
         self.octets[at : at + len(data)] = data
 
     def stamp_ns(self) -> int:
         """The first datagram's stamp, known to be there; wall time."""
-        seconds, nanoseconds = _STAMP.unpack_from(self._control_bytes)
+        seconds, nanoseconds = _STAMP.unpack_from(self._control_bytes, self._at * _CONTROL_BYTES)
         return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
     def heads(self, n: int) -> NDArray[np.uint8]:
         """The first two bytes of ``n`` datagrams; uint8[n, 2]."""
-        return self._slots[:n, :2]
+        return self.slots[self._at : self._at + n, :2]
 
     def lengths(self, n: int) -> NDArray[np.uint16]:
         """Bytes of each of ``n`` datagrams; uint16[n]."""
-        return self._header_fields["length"][:n].astype(np.uint16)
+        return self._header_fields["length"][self._at : self._at + n].astype(np.uint16)
 
     def ssrc(self, index: int) -> int:
         """The SSRC of a datagram just received, if it is RTP (RFC 3550 §5.1) or RTCP (§6.4)."""
-        at = 4 if 192 <= self._slots[index, 1] <= 223 else 8
-        return int.from_bytes(self._slots[index, at : at + 4].tobytes(), "big")
+        slot = self.slots[self._at + index]
+        at = 4 if 192 <= slot[1] <= 223 else 8
+        return int.from_bytes(slot[at : at + 4].tobytes(), "big")

@@ -55,8 +55,6 @@ class Tap:
     """One socket of a stream: its filter, its latch, what was lost on it, its peer's address."""
 
     __slots__ = (
-        "_expected",
-        "_expected_of",
         "drained_ns",
         "drops",
         "fd",
@@ -87,8 +85,6 @@ class Tap:
         """Datagrams longer than a slot."""
         self.drained_ns = 0
         """When it was last found empty, arrival time."""
-        self._expected = b""
-        self._expected_of: bytes | None = None
 
     def listen(self, host: str, *, now_mono_ns: int) -> None:
         """Have packets from ``host`` queued from now on."""
@@ -129,8 +125,14 @@ class Tap:
         """Datagrams lost to overflow, refused as foreign, truncated; ever."""
         return self.drops.overflowed, self.drops.refused + self.foreign, self.truncated
 
-    def drain(self, sweeper: Sweeper, anchor: Anchor) -> tuple[list[Batch], Latched | None]:
-        """All that is queued and may be taken, and the source if a new one was latched."""
+    def drain(
+        self, sweeper: Sweeper, anchor: Anchor, *, at: int = 0, depth: int = BATCH, taken: int = -1
+    ) -> tuple[list[Batch], Latched | None]:
+        """All that is queued and may be taken, and the source if a new one was latched.
+
+        It is received ``depth`` datagrams at a time into the sweeper's slots from ``at`` on; so
+        many as ``taken`` says, if it does, are there already, and were looked at.
+        """
         batches: list[Batch] = []
         latched: Latched | None = None
         fd = self.fd
@@ -138,7 +140,8 @@ class Tap:
         first = last = -1
         datagrams = length_bytes = 0
         for _ in range(MAX_BATCHES):
-            n = sweeper.receive(fd)
+            n = taken if taken >= 0 else sweeper.receive(fd, depth, at)
+            taken = -1
             if n == 0:
                 break
             shape = sweeper.uniform(n)
@@ -168,7 +171,7 @@ class Tap:
                 quiet = False
                 head, last = sweeper.drop_counts(n)
                 first = head if first < 0 else first
-            if n < BATCH:
+            if n < depth:
                 self.drained_ns = now_ns
                 break
         if quiet and datagrams:
@@ -193,7 +196,7 @@ class Tap:
         lengths, stamps, truncated = sweeper.mixed(n, now_ns + anchor.offset_ns)
         if anchor.is_suspect(now_ns):
             stamps = self._corrected(stamps, anchor)
-        sources = sweeper.name_rows[:n]
+        sources = sweeper.sources(n)
         taken, changes = self.latch.admit(sources, stamps - anchor.offset_ns, media)
         latched: Latched | None = None
         if changes:
@@ -207,7 +210,8 @@ class Tap:
 
     def is_latched(self, n: int, sweeper: Sweeper) -> bool:
         """Whether all of ``n`` datagrams just received come from the latched source."""
-        return sweeper.names.startswith(self._expecting(n, sweeper))
+        source = self.latch.source
+        return source is not None and sweeper.is_from(source, n)
 
     def discard(self, sweeper: Sweeper) -> None:
         """Take out what is queued and forget it."""
@@ -215,17 +219,6 @@ class Tap:
         for _ in range(MAX_BATCHES):
             if sweeper.receive(fd) < BATCH:
                 break
-
-    def _expecting(self, n: int, sweeper: Sweeper) -> bytes:
-        """The address slab if all ``n`` come from the latched source; one that never matches
-        (it is longer than any slab) while there is none."""
-        source = self.latch.source
-        if source is not self._expected_of or source is None:
-            self._expected_of = source
-            self._expected = b"" if source is None else source * BATCH
-        if source is None:
-            return bytes(len(sweeper.names) + 1)
-        return self._expected[: n * sweeper.name_bytes]
 
     def _corrected(self, stamps_ns: NDArray[np.int64], anchor: Anchor) -> NDArray[np.int64]:
         """Stamps as they would be had the clock been right already when they were taken.

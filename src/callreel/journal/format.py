@@ -167,18 +167,15 @@ def _block(
     kind: Kind,
     stream: int,
     count: int,
-    *pieces: bytes,
+    payload: bytes,
+    *,
     seed: int,
     mono_ns: int,
     wall_ns: int,
 ) -> bytes:
-    """A block whose payload is these pieces, joined once."""
-    length, crc = 0, seed
-    for piece in pieces:
-        length += len(piece)
-        crc = zlib.crc32(piece, crc)
-    head = HEADER.pack(MAGIC, kind, VERSION, stream, count, length, mono_ns, wall_ns, crc)
-    return b"".join((head, _CRC.pack(zlib.crc32(head, seed)), *pieces))
+    crc = zlib.crc32(payload, seed)
+    head = HEADER.pack(MAGIC, kind, VERSION, stream, count, len(payload), mono_ns, wall_ns, crc)
+    return b"".join((head, _CRC.pack(zlib.crc32(head, seed)), payload))
 
 
 def packet_block(
@@ -193,13 +190,38 @@ def packet_block(
     wall_ns: int,
 ) -> bytes:
     """A block of packets: ``data`` is their bytes joined, arrivals are wall-clock stamps."""
-    return _block(
+    return packed_block(
         kind,
         stream,
         len(lengths),
         lengths.astype("<u2", copy=False).tobytes(),
         arrival_wall_ns.astype("<i8", copy=False).tobytes(),
         data,
+        seed=seed,
+        mono_ns=mono_ns,
+        wall_ns=wall_ns,
+    )
+
+
+def packed_block(
+    kind: Kind,
+    stream: int,
+    count: int,
+    lengths: bytes,
+    arrival_wall_ns: bytes,
+    data: bytes,
+    *,
+    seed: int,
+    mono_ns: int,
+    wall_ns: int,
+) -> bytes:
+    """:func:`packet_block` of ``count`` packets whose lengths, ``<u2[count]``, and stamps,
+    ``<i8[count]``, are bytes already."""
+    return _block(
+        kind,
+        stream,
+        count,
+        b"".join((lengths, arrival_wall_ns, data)),
         seed=seed,
         mono_ns=mono_ns,
         wall_ns=wall_ns,

@@ -1,0 +1,196 @@
+"""Many sockets drained at once: what they brought is looked at in one go, and not one by one.
+
+To sort out what one socket brought costs Python as much for a packet or two as for twenty-five. So
+the sockets of many calls are read one after the other into lanes of one sweeper, and those that
+brought what nearly all bring nearly always, packets of one length from the latched source with
+nothing lost, are recognised, and their bytes taken, by a handful of operations for all of them.
+Whatever else came to a socket is left in its lane for :meth:`Tap.drain`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from callreel.capture.anchor import Anchor
+from callreel.capture.sweep import HEADER_BYTES, STAMP_ONLY, Batch, Sweeper
+from callreel.capture.tap import Latched, Tap
+
+LANES = 16
+"""Sockets at once: what they bring stays in the processor's second cache."""
+DEPTH = 48
+"""Datagrams of one socket: what comes in half a second in packets of 20 ms, and as much again."""
+_LENGTHS = 3
+"""So many lengths of packets are looked for in one volley."""
+_CONTROLLEN, _LENGTH = 5, 7
+"""Of the eight words of a header."""
+_ALL_ALIKE = 0x0101010101010101
+"""Eight truths, as one number."""
+
+
+@dataclass(slots=True)
+class Packed:
+    """Packets of one socket in order of arrival, as a journal's block holds them. Never changed;
+    not frozen, as ``Batch`` is not."""
+
+    count: int
+    """How many."""
+    lengths: bytes
+    """Bytes of each; uint16[count], little-endian."""
+    stamps_ns: bytes
+    """Wall time of arrival of each; int64[count], little-endian."""
+    data: bytes
+    """The packets one after the other."""
+
+    def unpacked(self) -> Batch:
+        """The same to reckon with."""
+        lengths = np.frombuffer(self.lengths, np.uint16)
+        return Batch(lengths, np.frombuffer(self.stamps_ns, np.int64), self.data)
+
+
+@dataclass(slots=True)
+class Mingled:
+    """What :meth:`Tap.drain` made of a socket's packets."""
+
+    batches: list[Batch]
+    """In order of arrival."""
+    latched: Latched | None
+    """The source, if a new one was latched."""
+
+
+class Volley:
+    """Drains up to ``LANES`` sockets of one family at once."""
+
+    def __init__(self, family: int) -> None:
+        sweeper = self._sweeper = Sweeper(family, LANES * DEPTH)
+        self._words = np.frombuffer(sweeper.headers, np.uint64).reshape(LANES, DEPTH, 8)
+        self._usual = np.frombuffer(bytearray(sweeper.fresh), np.uint64).reshape(LANES, DEPTH, 8)
+        self._usual[:, :, _CONTROLLEN] = STAMP_ONLY
+        parts = sweeper.name_bytes // 4
+        self._names = np.frombuffer(sweeper.names, np.uint32).reshape(LANES, DEPTH, parts)
+        self._slots = sweeper.slots.reshape(LANES, DEPTH, -1)
+        self._seconds = sweeper.seconds.reshape(LANES, DEPTH)
+        self._nanoseconds = sweeper.nanoseconds.reshape(LANES, DEPTH)
+        self._usual_length = -1
+        self._columns = np.arange(DEPTH)
+        self._nobody = bytes(sweeper.name_bytes)
+        self._lengths: dict[int, bytes] = {}
+
+    def drain(self, taps: Sequence[Tap], anchor: Anchor) -> list[Packed | Mingled | None]:
+        """What each brought; None for nothing. All of it is told, but of a source that floods."""
+        counts = self._receive(taps)
+        now_ns = time.monotonic_ns()
+        found: list[Packed | Mingled | None] = [None] * len(taps)
+        plain = not anchor.is_suspect(now_ns)
+        sources: list[bytes] = []
+        left: list[int] = []
+        usual: list[int] = []
+        for lane, (tap, n) in enumerate(zip(taps, counts, strict=True)):
+            source = tap.latch.source
+            sources.append(source or self._nobody)
+            if n == 0:
+                tap.drops.fill = 0.0
+                tap.drained_ns = now_ns
+            elif plain and n < DEPTH and source is not None and tap.drops.is_quiet:
+                usual.append(lane)
+            else:
+                left.append(lane)
+        if usual:
+            left += self._take(taps, counts, sources, usual, found, anchor.offset_ns, now_ns)
+        for lane in left:
+            at = lane * DEPTH
+            self._sweeper.look_at(at, counts[lane])
+            batches, latched = taps[lane].drain(
+                self._sweeper, anchor, at=at, depth=DEPTH, taken=counts[lane]
+            )
+            found[lane] = Mingled(batches, latched)
+        return found
+
+    def _receive(self, taps: Sequence[Tap]) -> list[int]:
+        sweeper = self._sweeper
+        end = len(taps) * DEPTH * HEADER_BYTES
+        sweeper.headers[:end] = sweeper.fresh[:end]
+        receive, address = sweeper.recvmmsg, sweeper.address
+        counts: list[int] = []
+        for tap in taps:
+            n: int = receive(tap.fd, address, DEPTH, socket.MSG_DONTWAIT, None)
+            if n < 0:
+                n = 0
+                if ctypes.get_errno() != errno.EAGAIN:
+                    n = sweeper.receive(tap.fd, DEPTH, len(counts) * DEPTH)
+            counts.append(n)
+            address += DEPTH * HEADER_BYTES
+        return counts
+
+    def _take(
+        self,
+        taps: Sequence[Tap],
+        counts: Sequence[int],
+        sources: Sequence[bytes],
+        lanes: list[int],
+        found: list[Packed | Mingled | None],
+        offset_ns: int,
+        now_ns: int,
+    ) -> list[int]:
+        """Of these lanes take what is as usual; those where it is not."""
+        left: list[int] = []
+        used = len(taps)
+        width = max(counts[lane] for lane in lanes)
+        n = np.array(counts)
+        words = self._words[:used, :width]
+        given = np.frombuffer(b"".join(sources), np.uint32).reshape(used, 1, -1)
+        fitting = (self._names[:used, :width] == given).all(axis=2)
+        beyond = self._columns[:width] >= n[:, None]
+        stamps: NDArray[np.int64] = self._seconds[:used, :width] * 1_000_000_000
+        stamps += self._nanoseconds[:used, :width]
+        heard = (stamps[np.arange(used), n - 1] - offset_ns).tolist()
+        stamp_bytes = stamps.tobytes()
+        for _ in range(_LENGTHS):
+            length = int(words[lanes[0], 0, _LENGTH])
+            if length != self._usual_length:
+                self._usual[:, :, _LENGTH] = self._usual_length = length
+            same = (words == self._usual[:used, :width]).view(np.uint64)[:, :, 0] == _ALL_ALIKE
+            same &= fitting
+            same |= beyond
+            alike = same.all(axis=1).tolist()
+            octets = self._slots[:used, :width, :length].tobytes()
+            lengths = self._length_bytes(length)
+            others: list[int] = []
+            for lane in lanes:
+                if not alike[lane]:
+                    others.append(lane)
+                    continue
+                count, tap = counts[lane], taps[lane]
+                at, row = lane * width * 8, lane * width * length
+                found[lane] = Packed(
+                    count,
+                    lengths[: count * 2],
+                    stamp_bytes[at : at + count * 8],
+                    octets[row : row + count * length],
+                )
+                latch = tap.latch
+                if heard[lane] > latch.heard_ns:
+                    latch.heard_ns = heard[lane]
+                tap.drops.drained_quietly(datagrams=count, length_bytes=count * length)
+                tap.drained_ns = now_ns
+            if others and others[0] == lanes[0]:
+                # The very one that the length is of: its packets differ among themselves.
+                left.append(others.pop(0))
+            lanes = others
+            if not lanes:
+                break
+        return left + lanes
+
+    def _length_bytes(self, length: int) -> bytes:
+        """As many times as there can be packets of this length in a lane."""
+        known = self._lengths.get(length)
+        if known is None:
+            known = self._lengths[length] = length.to_bytes(2, "little") * DEPTH
+        return known
