@@ -522,7 +522,8 @@ def test_an_icmp_refusal_ends_no_sweep(bench: Bench, source: NumberedSource) -> 
     # Errors come only to a socket that is connected and sends: have this one do so.
     fd = next(fd for fd in bench.keep.held[CALL][1] if bound_port(fd) == port)
     with socket.socket(fileno=os.dup(fd)) as ours:
-        ours.connect(("127.0.0.1", bench.settings.port_high))
+        low = bench.settings.port_low
+        ours.connect(("127.0.0.1", low if port != low else low + 2))
         ours.send(b"nobody is there")
         assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
         ours.send(b"nobody is there")

@@ -71,10 +71,11 @@ class DropCounter:
         self._near_full = fill >= _NEAR_FULL
         self.fill = 1.0 if lost else fill
 
-    def drained_quietly(self, *, datagrams: int, length_bytes: int) -> None:
+    def drained_quietly(self, datagrams: int, length_bytes: int) -> None:
         """The same where nothing was ever dropped: :attr:`is_quiet`, and no datagram says else."""
-        self.fill = (datagrams * _OVERHEAD_BYTES + length_bytes) / self._buffer_bytes
-        self._near_full = self.fill >= _NEAR_FULL
+        fill = (datagrams * _OVERHEAD_BYTES + length_bytes) / self._buffer_bytes
+        self.fill = fill
+        self._near_full = fill >= _NEAR_FULL
 
     def read(self, total: int) -> None:
         """The counter was read from the socket itself, with no datagram at hand."""

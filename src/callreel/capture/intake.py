@@ -10,7 +10,7 @@ from callreel.capture.relay import Relay
 from callreel.capture.streams import Attendant, LiveStream, keepers_of, keepers_of_ours
 from callreel.capture.sweep import Batch, Sweeper
 from callreel.capture.tap import Latched, Tap
-from callreel.capture.volley import LANES, Mingled, Packed, Volley
+from callreel.capture.volley import LANES, Mingled, Volley
 from callreel.journal.format import Event, Kind
 
 _UNDER_WAY_NS = 1_000_000
@@ -77,44 +77,32 @@ class Intake:
         """Have what came to a stream kept, and what we sent to it. Of one that is bridged or
         attended: what was put aside."""
         self._collect(live, live.rtp, Kind.RTP)
-        if rtcp:
-            self.collect_rtcp(live)
+        if rtcp and not live.stream.rtcp_mux:
+            self._collect(live, live.rtcp, Kind.RTCP)
         if live.attendant is not None:
             self._collect_ours(live, live.attendant)
 
-    def collect_rtcp(self, live: LiveStream) -> None:
-        """Have what came to a stream's RTCP socket kept, if it has one of its own."""
-        if not live.stream.rtcp_mux:
-            self._collect(live, live.rtcp, Kind.RTCP)
-
-    def collect_many(self, lives: Sequence[LiveStream]) -> None:
-        """Have the RTP kept that came to some streams, none of them bridged or attended, all of
-        them kept."""
+    def collect_many(self, lives: Sequence[LiveStream], kind: Kind) -> None:
+        """Have kept what came to some streams' sockets for RTP, or for RTCP. None of them is
+        bridged or attended, and all sockets are listened on."""
+        volley, anchor = self._volley, self.anchor
         for first in range(0, len(lives), LANES):
             some = lives[first : first + LANES]
+            taps = [live.rtp if kind is Kind.RTP else live.rtcp for live in some]
             mono_ns = time.monotonic_ns()
-            for live, found in zip(
-                some, self._volley.drain([live.rtp for live in some], self.anchor), strict=True
-            ):
-                if live.watch is not None or isinstance(found, Mingled):
-                    self._take(live, found)
+            for live, tap, found in zip(some, taps, volley.drain(taps, anchor), strict=True):
+                if isinstance(found, Mingled):
+                    self._keep(live, tap, kind, found.batches, found.latched)
                     continue
-                tap = live.rtp
+                if live.watch is not None and kind is Kind.RTP and found is not None:
+                    self._show(live, [found.unpacked()])
                 for keeping in live.keepers:
                     recording = keeping.recording
                     if found is not None:
-                        recording.keep_packed(keeping.number, tap, found, mono_ns)
-                        self.kept += found.count
+                        recording.keep_packed(kind, keeping.number, tap, found, mono_ns)
+                        self.kept += found.count if kind is Kind.RTP else 0
                     if recording.fresh:
                         recording.fresh.discard(tap)
-
-    def _take(self, live: LiveStream, found: Packed | Mingled | None) -> None:
-        """Have kept what a volley brought where it is not as usual."""
-        if isinstance(found, Mingled):
-            self._keep(live, live.rtp, Kind.RTP, found.batches, found.latched)
-        else:
-            batches = [] if found is None else [found.unpacked()]
-            self._keep(live, live.rtp, Kind.RTP, batches, None)
 
     def report_latched(self) -> None:
         """Tell of the sources that the relay has latched."""

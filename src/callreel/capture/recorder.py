@@ -50,6 +50,7 @@ from callreel.capture.sweep import Sweeper
 from callreel.capture.tap import Tap
 from callreel.capture.volley import Volley
 from callreel.capture.watch import observe
+from callreel.journal.format import Kind
 
 _RARELY = 5
 """RTCP sockets and drop counters are looked at with every so many sweeps of a call."""
@@ -459,10 +460,12 @@ class Recorder:
         if call.due_ns:
             return
         # A recording whose journal could not be written has something to try again, kept or not.
-        if not any(live.is_kept for live in call.lives()) and not any(
-            recording.failure for recording in call.recordings.values()
-        ):
-            return
+        for live in call.lives():
+            if live.is_kept:
+                break
+        else:
+            if not any(recording.failure for recording in call.recordings.values()):
+                return
         # All calls at once, on the grid of the period: what is swept in one go finds the caches
         # warm and wakes the process once. (Spread over eight parts of it, a packet cost a quarter
         # more.)
@@ -481,25 +484,33 @@ class Recorder:
                         self._intake.collect(live, rtcp=call.sweeps % _RARELY == 0)
                 elif live.keepers and live.rtp.host is not None:
                     plain.append(live)
-        self._intake.collect_many(plain)
+        self._intake.collect_many(plain, Kind.RTP)
         for live in plain:
             fill = live.rtp.drops.fill
             if fill > self._fullest:
                 self._fullest = fill
+        rarely = [call for call in calls if call.sweeps % _RARELY == 0]
+        if rarely:
+            self._look_rarely(rarely)
         for call in calls:
-            if call.sweeps % _RARELY == 0:
-                self._look_rarely(call)
             self._recordings.look_for_silence(call)
 
-    def _look_rarely(self, call: LiveCall) -> None:
+    def _look_rarely(self, calls: Sequence[LiveCall]) -> None:
         """At what changes seldom: RTCP, the kernel's drop counters, strangers."""
-        for live in call.lives():
-            if not live.is_kept:
-                continue
-            if not live.is_read_at_once:
-                self._intake.collect_rtcp(live)
+        kept = [live for call in calls for live in call.lives() if live.is_kept]
+        self._intake.collect_many(
+            [
+                live
+                for live in kept
+                if not live.is_read_at_once and live.rtcp.host and not live.stream.rtcp_mux
+            ],
+            Kind.RTCP,
+        )
+        for live in kept:
             for tap in live.taps:
-                tap.read_drops()
+                if tap.drops.fill == 0 or live.is_read_at_once:
+                    # Nothing came that carried a count.
+                    tap.read_drops()
                 for keeping in live.keepers:
                     keeping.recording.note_drops(keeping.number, tap)
             self._look_for_strangers(live)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -164,26 +163,20 @@ class LiveRecording:
             )
         )
 
-    def keep_packed(self, stream: int, tap: Tap, packed: Packed, mono_ns: int) -> None:
-        """:meth:`keep` of RTP, ``mono_ns`` being now."""
+    def keep_packed(self, kind: Kind, stream: int, tap: Tap, packed: Packed, mono_ns: int) -> None:
+        """:meth:`keep`, ``mono_ns`` being now."""
         if self.fresh or self.until_ns is not None:
-            self.keep(Kind.RTP, stream, tap, packed.unpacked())
+            self.keep(kind, stream, tap, packed.unpacked())
             return
-        if self.waiting:
-            self.waiting.pop(stream, None)
-        self._counts.append((stream, packed.count))
+        if kind is Kind.RTP:
+            if self.waiting:
+                self.waiting.pop(stream, None)
+            self._counts.append((stream, packed.count))
+        else:
+            self._counts.append((stream, 0))
+        wall_ns = mono_ns + self._anchor.offset_ns
         self._blocks.append(
-            packed_block(
-                Kind.RTP,
-                stream,
-                packed.count,
-                packed.lengths,
-                packed.stamps_ns,
-                packed.data,
-                seed=self._seed,
-                mono_ns=mono_ns,
-                wall_ns=mono_ns + self._anchor.offset_ns,
-            )
+            packed_block(kind, stream, packed.count, packed.payload, self._seed, mono_ns, wall_ns)
         )
 
     def _within(self, tap: Tap, batch: Batch) -> Batch:
@@ -207,6 +200,8 @@ class LiveRecording:
     def note_drops(self, stream: int, tap: Tap) -> None:
         """Keep what a socket has lost since this was last done, if it has."""
         lost = tap.lost()
+        if self.reported.get(tap) == lost:
+            return
         kernel, foreign, truncated = (
             now - before
             for now, before in zip(lost, self.reported.get(tap, (0, 0, 0)), strict=True)
@@ -272,7 +267,7 @@ class LiveRecording:
         )
 
     def _forget_written(self, done: int) -> None:
-        self._written += sum(packets for _, packets in itertools.islice(self._counts, done))
+        self._written += sum([packets for _, packets in self._counts[:done]])
         del self._blocks[:done], self._counts[:done]
 
     def give_up_beyond(self, limit_bytes: int) -> None:

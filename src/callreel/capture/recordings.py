@@ -323,8 +323,11 @@ class Recordings:
         if not recordings:
             return
         outcomes = self._disk.run(lambda: [_flush(recording) for _, recording in recordings])
+        if not any(outcomes):
+            return
         for (call, recording), outcome in zip(recordings, outcomes, strict=True):
-            self._tell_written(call, recording, outcome)
+            if outcome is not None:
+                self._tell_written(call, recording, outcome)
 
     def _tell_written(
         self,
@@ -334,8 +337,7 @@ class Recordings:
     ) -> None:
         error, failed_before, lost = outcome
         if error is None:
-            if failed_before:
-                self._tell(WorkerEventKind.WRITE_RECOVERED, call, recording, packets=lost)
+            self._tell(WorkerEventKind.WRITE_RECOVERED, call, recording, packets=lost)
             return
         failing = sum(item.failure is not None for item in self.live.values())
         recording.give_up_beyond(min(MAX_HELD_BYTES, _MAX_HELD_IN_ALL_BYTES // max(1, failing)))
@@ -349,16 +351,16 @@ class Recordings:
             )
 
 
-def _flush(recording: LiveRecording) -> tuple[MachineError | None, bool, int]:
+def _flush(recording: LiveRecording) -> tuple[MachineError | None, bool, int] | None:
     """Write what waits: the error if that failed, whether it had failed before, and how many
-    packets had been given up by then."""
+    packets had been given up by then. None if it did not and had not."""
     failed_before = recording.failure is not None
-    lost = recording.lost_packets
+    lost = recording.lost_packets if failed_before else 0
     try:
         recording.flush()
     except MachineError as error:
         return error, failed_before, lost
-    return None, failed_before, lost
+    return (None, True, lost) if failed_before else None
 
 
 def _boot_id() -> str:

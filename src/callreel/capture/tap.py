@@ -175,7 +175,7 @@ class Tap:
                 self.drained_ns = now_ns
                 break
         if quiet and datagrams:
-            self.drops.drained_quietly(datagrams=datagrams, length_bytes=length_bytes)
+            self.drops.drained_quietly(datagrams, length_bytes)
         elif datagrams:
             self.drops.drained(first, last, datagrams=datagrams, length_bytes=length_bytes)
         else:

@@ -23,7 +23,7 @@ from callreel.capture.anchor import Anchor
 from callreel.capture.sweep import HEADER_BYTES, STAMP_ONLY, Batch, Sweeper
 from callreel.capture.tap import Latched, Tap
 
-LANES = 16
+LANES = 32
 """Sockets at once: what they bring stays in the processor's second cache."""
 DEPTH = 48
 """Datagrams of one socket: what comes in half a second in packets of 20 ms, and as much again."""
@@ -42,17 +42,16 @@ class Packed:
 
     count: int
     """How many."""
-    lengths: bytes
-    """Bytes of each; uint16[count], little-endian."""
-    stamps_ns: bytes
-    """Wall time of arrival of each; int64[count], little-endian."""
-    data: bytes
-    """The packets one after the other."""
+    payload: bytes
+    """Bytes of each, ``<u2[count]``; wall time of arrival of each, ``<i8[count]``; the packets one
+    after the other."""
 
     def unpacked(self) -> Batch:
         """The same to reckon with."""
-        lengths = np.frombuffer(self.lengths, np.uint16)
-        return Batch(lengths, np.frombuffer(self.stamps_ns, np.int64), self.data)
+        n = self.count
+        lengths = np.frombuffer(self.payload, np.uint16, n)
+        stamps_ns = np.frombuffer(self.payload, np.int64, n, offset=2 * n)
+        return Batch(lengths, stamps_ns, self.payload[10 * n :])
 
 
 @dataclass(slots=True)
@@ -73,13 +72,16 @@ class Volley:
         self._words = np.frombuffer(sweeper.headers, np.uint64).reshape(LANES, DEPTH, 8)
         self._usual = np.frombuffer(bytearray(sweeper.fresh), np.uint64).reshape(LANES, DEPTH, 8)
         self._usual[:, :, _CONTROLLEN] = STAMP_ONLY
-        parts = sweeper.name_bytes // 4
-        self._names = np.frombuffer(sweeper.names, np.uint32).reshape(LANES, DEPTH, parts)
+        # As few words as an address has: sockaddr_in is 16 bytes, sockaddr_in6 28.
+        self._word = np.dtype(np.uint64 if sweeper.name_bytes % 8 == 0 else np.uint32)
+        parts = sweeper.name_bytes // self._word.itemsize
+        self._names = np.frombuffer(sweeper.names, self._word).reshape(LANES, DEPTH, parts)
         self._slots = sweeper.slots.reshape(LANES, DEPTH, -1)
         self._seconds = sweeper.seconds.reshape(LANES, DEPTH)
         self._nanoseconds = sweeper.nanoseconds.reshape(LANES, DEPTH)
         self._usual_length = -1
         self._columns = np.arange(DEPTH)
+        self._lanes = np.arange(LANES)
         self._nobody = bytes(sweeper.name_bytes)
         self._lengths: dict[int, bytes] = {}
 
@@ -145,12 +147,16 @@ class Volley:
         width = max(counts[lane] for lane in lanes)
         n = np.array(counts)
         words = self._words[:used, :width]
-        given = np.frombuffer(b"".join(sources), np.uint32).reshape(used, 1, -1)
-        fitting = (self._names[:used, :width] == given).all(axis=2)
+        given = np.frombuffer(b"".join(sources), self._word).reshape(used, 1, -1)
+        parts = self._names[:used, :width] == given
+        fitting = parts[:, :, 0]
+        for part in range(1, parts.shape[2]):
+            fitting &= parts[:, :, part]
         beyond = self._columns[:width] >= n[:, None]
         stamps: NDArray[np.int64] = self._seconds[:used, :width] * 1_000_000_000
         stamps += self._nanoseconds[:used, :width]
-        heard = (stamps[np.arange(used), n - 1] - offset_ns).tolist()
+        last = np.minimum(n, width) - 1
+        heard = (stamps[self._lanes[:used], last] - offset_ns).tolist()
         stamp_bytes = stamps.tobytes()
         for _ in range(_LENGTHS):
             length = int(words[lanes[0], 0, _LENGTH])
@@ -169,16 +175,16 @@ class Volley:
                     continue
                 count, tap = counts[lane], taps[lane]
                 at, row = lane * width * 8, lane * width * length
-                found[lane] = Packed(
-                    count,
+                payload = (
                     lengths[: count * 2],
                     stamp_bytes[at : at + count * 8],
                     octets[row : row + count * length],
                 )
+                found[lane] = Packed(count, b"".join(payload))
                 latch = tap.latch
                 if heard[lane] > latch.heard_ns:
                     latch.heard_ns = heard[lane]
-                tap.drops.drained_quietly(datagrams=count, length_bytes=count * length)
+                tap.drops.drained_quietly(count, count * length)
                 tap.drained_ns = now_ns
             if others and others[0] == lanes[0]:
                 # The very one that the length is of: its packets differ among themselves.

@@ -163,16 +163,11 @@ def seed_of(recording_id: str) -> int:
     return zlib.crc32(recording_id.encode())
 
 
-def _block(
-    kind: Kind,
-    stream: int,
-    count: int,
-    payload: bytes,
-    *,
-    seed: int,
-    mono_ns: int,
-    wall_ns: int,
+def packed_block(
+    kind: int, stream: int, count: int, payload: bytes, seed: int, mono_ns: int, wall_ns: int
 ) -> bytes:
+    """A block of this payload. That of ``count`` packets: their lengths, ``<u2[count]``, their
+    wall-clock stamps, ``<i8[count]``, the packets one after the other."""
     crc = zlib.crc32(payload, seed)
     head = HEADER.pack(MAGIC, kind, VERSION, stream, count, len(payload), mono_ns, wall_ns, crc)
     return b"".join((head, _CRC.pack(zlib.crc32(head, seed)), payload))
@@ -190,42 +185,12 @@ def packet_block(
     wall_ns: int,
 ) -> bytes:
     """A block of packets: ``data`` is their bytes joined, arrivals are wall-clock stamps."""
-    return packed_block(
-        kind,
-        stream,
-        len(lengths),
+    pieces = (
         lengths.astype("<u2", copy=False).tobytes(),
         arrival_wall_ns.astype("<i8", copy=False).tobytes(),
         data,
-        seed=seed,
-        mono_ns=mono_ns,
-        wall_ns=wall_ns,
     )
-
-
-def packed_block(
-    kind: Kind,
-    stream: int,
-    count: int,
-    lengths: bytes,
-    arrival_wall_ns: bytes,
-    data: bytes,
-    *,
-    seed: int,
-    mono_ns: int,
-    wall_ns: int,
-) -> bytes:
-    """:func:`packet_block` of ``count`` packets whose lengths, ``<u2[count]``, and stamps,
-    ``<i8[count]``, are bytes already."""
-    return _block(
-        kind,
-        stream,
-        count,
-        b"".join((lengths, arrival_wall_ns, data)),
-        seed=seed,
-        mono_ns=mono_ns,
-        wall_ns=wall_ns,
-    )
+    return packed_block(kind, stream, len(lengths), b"".join(pieces), seed, mono_ns, wall_ns)
 
 
 def json_block(
@@ -233,7 +198,7 @@ def json_block(
 ) -> bytes:
     """A SEGMENT or EVENT block."""
     payload = json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
-    return _block(kind, 0, 0, payload, seed=seed, mono_ns=mono_ns, wall_ns=wall_ns)
+    return packed_block(kind, 0, 0, payload, seed, mono_ns, wall_ns)
 
 
 def event_block(event: str, *, seed: int, mono_ns: int, wall_ns: int, **keys: Any) -> bytes:

@@ -101,6 +101,10 @@ class JournalWriter:
                 written = os.writev(self._fd, some)
             except OSError as error:
                 self._refuse(error, done)
+            if written == sum(map(len, some)):
+                done += len(some)
+                self.size_bytes += written
+                continue
             whole = 0
             for block in some:
                 if whole + len(block) > written:
