@@ -1,11 +1,15 @@
 """Many SIPREC calls at once, each recorded, through a real server: is every packet in the files?
 
-Sender processes stamp every packet of every stream. All recordings are started in mid-call by the
-REST API, all at once, and run for the same time; half are stopped by the API, half by BYE. Then
-each integrity report is held against the stamps: what was sent between its ``started_at`` and
-``ended_at`` must be what it says it received, give or take one packet at either end, whose stamp
-and whose arrival may lie on two sides of the instant. Exit status 1 unless all recordings
-complete, no packet is lost, every report is clean and every file is the one that its report names.
+A sender process stamps what it sends of every stream. All recordings are started in mid-call by
+the REST API, as many at once as ``--at-once`` says, and all run together for the same time; then
+half are stopped by the API, half by BYE. Then each integrity report is held against the stamps:
+what was sent between its ``started_at`` and ``ended_at`` must be what it says it received, give or
+take one packet at either end, whose stamp and whose arrival may lie on two sides of the instant.
+Exit status 1 unless all recordings complete, no packet is lost, every report is clean and every
+file is the one that its report names.
+
+``--search`` doubles the number of calls until a run fails or the sender is late, and then halves
+the difference: the highest number that a run was good with.
 """
 
 from __future__ import annotations
@@ -21,14 +25,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.barrage import Barraged, BarrageProcess
 from bench.client import HttpClient
 from bench.figures import quantiles, show
 from bench.outcome import Findings, fetch_reports
 from bench.processes import Snapshot, snapshot
-from bench.rtp_load import LoadProcess, Sent
+from bench.sweep import raise_file_limit
 from bench.verdict import hold
+from callreel.base.errors import PeerError
 from callreel.demo.own_server import OwnServer
 from callreel.phone.recording_client import ClientCall, Party, RecordingClient
+from callreel.phone.sender import FRAME_S
 from callreel.server.system import RandomIds, SystemClock
 
 WARM_UP_S = 2.0
@@ -38,6 +45,8 @@ POLL_S = 0.1
 PACKETS_A_SECOND = 50
 ROLES = ("control", "worker", "render", "supervisor")
 FINISH_S = 120.0
+FINISH_S_A_CALL = 0.2
+LATE_MS = 100
 
 
 @dataclass(slots=True)
@@ -45,7 +54,7 @@ class BenchCall:
     """One call, from set-up to its finished file."""
 
     number: int
-    """From 0; its streams are those of sender ``number % senders``."""
+    """From 0; the sender's streams are two for each call, in turn."""
     session: ClientCall
     """The SIPREC session."""
     sid: str = ""
@@ -69,41 +78,75 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seconds", type=float, default=30.0, help="length of each recording (default: 30)"
     )
-    parser.add_argument("--senders", type=int, default=2, help="sender processes (default: 2)")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        default=200,
+        help="requests to start or stop that are under way at once (default: 200)",
+    )
     parser.add_argument("--keep", type=Path, help="leave the server's folder here")
+    parser.add_argument(
+        "--search", action="store_true", help="find the highest number of calls that is good"
+    )
     asked = parser.parse_args(arguments)
+    raise_file_limit()
+    if asked.search:
+        return _search(asked.calls, asked.seconds, asked.at_once)
     with tempfile.TemporaryDirectory(prefix="callreel-bench-") as scratch:
         folder = asked.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        return asyncio.run(measure(folder, asked.calls, asked.seconds, asked.senders))
+        return asyncio.run(measure(folder, asked.calls, asked.seconds, asked.at_once))
+
+
+def _search(calls: int, seconds: float, at_once: int) -> int:
+    """The highest number of calls, within a sixteenth, that nothing was lost with."""
+    good, bad = 0, 0
+    while not bad or bad - good > max(50, good // 16):
+        wanted = (good + bad) // 2 if bad else max(calls, 2 * good)
+        with tempfile.TemporaryDirectory(prefix="callreel-bench-") as scratch:
+            try:
+                failed = asyncio.run(measure(Path(scratch), wanted, seconds, at_once))
+            except PeerError as error:
+                print(f"  {error}")
+                failed = 1
+        if failed:
+            bad = wanted
+        else:
+            good = wanted
+        print(f"{wanted} calls: {'not good' if failed else 'good'}\n")
+    show("highest number of calls with nothing lost", str(good))
+    return 0 if good else 1
 
 
 def _first_line() -> str:
     return (__doc__ or "").splitlines()[0]
 
 
-async def measure(folder: Path, calls: int, seconds: float, senders: int) -> int:
+async def measure(folder: Path, calls: int, seconds: float, at_once: int) -> int:
     """One run in a folder."""
     print(f"{calls} SIPREC calls at once, each recorded, dual, for {seconds:g} s")
     server = OwnServer(folder, "AC" + secrets.token_hex(16), secrets.token_urlsafe(24))
-    loads = [LoadProcess(2 * len(range(index, calls, senders))) for index in range(senders)]
+    load = BarrageProcess(2 * calls)
     try:
         await asyncio.to_thread(server.start)
-        return await Run(server, loads, seconds).run(calls)
+        return await Run(server, load, seconds, at_once).run(calls)
     finally:
-        for load in loads:
-            load.kill()
+        load.kill()
         await asyncio.to_thread(server.stop)
 
 
 class Run:
     """One run against a server that is up."""
 
-    def __init__(self, server: OwnServer, loads: Sequence[LoadProcess], seconds: float) -> None:
+    def __init__(
+        self, server: OwnServer, load: BarrageProcess, seconds: float, at_once: int
+    ) -> None:
         assert server.process is not None
         self._server = server
         self._pid = server.process.pid
-        self._loads = loads
+        self._load = load
+        self._gate = asyncio.Semaphore(at_once)
+        self._at_once = at_once
         self._seconds = seconds
         self._phone = RecordingClient(clock=SystemClock(), ids=RandomIds(), local_host="127.0.0.1")
         self._http = HttpClient(server.http_url, server.account_sid, server.auth_token)
@@ -117,17 +160,15 @@ class Run:
         try:
             before = await asyncio.to_thread(snapshot, self._pid)
             await self._set_up(calls)
-            at = time.monotonic() + 0.2
-            for load in self._loads:
-                load.start(at)
+            self._load.start(time.monotonic() + 0.2)
             await asyncio.sleep(0.2 + WARM_UP_S)
             await self._find_sids()
-            await self._http.connect(calls)
+            await self._http.connect(min(calls, self._at_once))
             live = await asyncio.to_thread(snapshot, self._pid)
             steady, full = await self._record()
             await self._finish()
             after = await asyncio.to_thread(snapshot, self._pid)
-            sent = [await asyncio.to_thread(load.finish) for load in self._loads]
+            sent = await asyncio.to_thread(self._load.finish)
             recordings = {call.number: call.recording for call in self._calls}
             reports = await fetch_reports(self._http, self._account, recordings, self._found)
         finally:
@@ -149,8 +190,7 @@ class Run:
         gate = asyncio.Semaphore(SET_UP_AT_ONCE)
 
         async def one(number: int) -> BenchCall:
-            which, place = number % len(self._loads), number // len(self._loads)
-            streams = self._loads[which].streams[2 * place : 2 * place + 2]
+            streams = self._load.streams[2 * number : 2 * number + 2]
             async with gate:
                 session = await self._phone.announce(
                     self._server.sip_uri,
@@ -166,49 +206,63 @@ class Run:
         show("set up", f"{count} sessions in {took_s:.1f} s, {SET_UP_AT_ONCE} at a time")
 
     async def _find_sids(self) -> None:
-        answer = await self._http.get(
-            f"{self._account}/Calls.json?Status=in-progress&PageSize=1000"
-        )
-        by_caller = {one["from"]: one["sid"] for one in answer.json()["calls"]}
+        listed = await self._list(f"{self._account}/Calls.json?Status=in-progress&", "calls")
+        by_caller = {one["from"]: one["sid"] for one in listed}
         for call in self._calls:
             call.sid = next(sid for caller, sid in by_caller.items() if _names(caller, call.number))
 
+    async def _list(self, path: str, key: str) -> list[dict[str, Any]]:
+        """All pages of a list."""
+        found: list[dict[str, Any]] = []
+        page: str | None = f"{path}PageSize=1000"
+        while page:
+            answer = (await self._http.get(page)).json()
+            found += answer[key]
+            page = answer["next_page_uri"]
+        return found
+
     async def _record(self) -> tuple[Snapshot, Snapshot]:
         """Start all, let them run, stop all. The processes once all run, and before the stops."""
-        running = [asyncio.create_task(self._one(call)) for call in self._calls]
+        began = time.monotonic()
+        await asyncio.gather(*(self._start(call) for call in self._calls))
+        show("started", f"{len(self._calls)} in {time.monotonic() - began:.1f} s")
         settle_s = min(SETTLE_S, self._seconds / 3)
         await asyncio.sleep(settle_s)
         steady = await asyncio.to_thread(snapshot, self._pid)
         await asyncio.sleep(self._seconds - 0.5 - settle_s)
         full = await asyncio.to_thread(snapshot, self._pid)
-        await asyncio.gather(*running)
+        await asyncio.sleep(0.5)
+        await asyncio.gather(*(self._stop(call) for call in self._calls if call.recording))
         return steady, full
 
-    async def _one(self, call: BenchCall) -> None:
-        path = f"{self._account}/Calls/{call.sid}/Recordings"
-        answer = await self._http.post(path + ".json", RecordingChannels="dual")
+    async def _start(self, call: BenchCall) -> None:
+        async with self._gate:
+            path = f"{self._account}/Calls/{call.sid}/Recordings.json"
+            answer = await self._http.post(path, RecordingChannels="dual")
         if answer.status != 201:
             self._found.unless(False, f"call {call.number}: start answered {answer.status}")
             return
         call.recording, call.start_ms = answer.json()["sid"], answer.elapsed_ms
-        await asyncio.sleep(self._seconds)
-        call.stopped_at = time.monotonic()
-        if call.number % 2:
-            await self._phone.hang_up(call.session)
-        else:
-            stopped = await self._http.post(f"{path}/{call.recording}.json", Status="stopped")
-            self._found.unless(
-                stopped.status == 200, f"call {call.number}: stop answered {stopped.status}"
-            )
-        call.stop_ms = (time.monotonic() - call.stopped_at) * 1000
+
+    async def _stop(self, call: BenchCall) -> None:
+        async with self._gate:
+            call.stopped_at = time.monotonic()
+            if call.number % 2:
+                await self._phone.hang_up(call.session)
+            else:
+                path = f"{self._account}/Calls/{call.sid}/Recordings/{call.recording}.json"
+                stopped = await self._http.post(path, Status="stopped")
+                self._found.unless(
+                    stopped.status == 200, f"call {call.number}: stop answered {stopped.status}"
+                )
+            call.stop_ms = (time.monotonic() - call.stopped_at) * 1000
 
     async def _finish(self) -> None:
         """Wait until all are completed or absent, then end the calls that are left."""
         waiting = {call.recording: call for call in self._calls if call.recording}
-        deadline = time.monotonic() + FINISH_S
+        deadline = time.monotonic() + FINISH_S + len(self._calls) * FINISH_S_A_CALL
         while waiting and time.monotonic() < deadline:
-            answer = await self._http.get(f"{self._account}/Recordings.json?PageSize=1000")
-            for one in answer.json()["recordings"]:
+            for one in await self._list(f"{self._account}/Recordings.json?", "recordings"):
                 if one["status"] in ("completed", "absent") and one["sid"] in waiting:
                     call = waiting.pop(one["sid"])
                     call.finish_s = time.monotonic() - call.stopped_at
@@ -216,18 +270,18 @@ class Run:
                         one["status"] == "completed" and one["channels"] == 2,
                         f"call {call.number}: recording is {one}",
                     )
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(POLL_S * (1 + len(self._calls) // 200))
         for call in waiting.values():
-            self._found.unless(False, f"call {call.number}: not finished in {FINISH_S:g} s")
+            self._found.unless(False, f"call {call.number}: not finished in time")
         for call in self._calls:
             if not call.session.ended.is_set():
                 await self._phone.hang_up(call.session)
 
     # What came of it
 
-    def _compare(self, reports: dict[int, dict[str, Any]], sent: Sequence[Sent]) -> int:
+    def _compare(self, reports: dict[int, dict[str, Any]], sent: Barraged) -> int:
         """Print what the reports say; how many packets were received by them."""
-        found = hold(reports, sent)
+        found = hold(reports, [sent])
         calls = len(self._calls)
         completed = sum(call.finish_s > 0 for call in self._calls)
         self._found.wrong += found.wrong
@@ -244,12 +298,17 @@ class Run:
         show("reports clean", f"{found.clean} of {calls}")
         return found.received
 
-    def _show_load(self, sent: Sequence[Sent]) -> None:
-        late = quantiles([ms for one in sent for ms in one.lateness_ms])
-        cpu_s = sum(one.cpu_s for one in sent)
-        packets = sum(one.before_ns.size for one in sent)
-        show("senders' lateness", late)
-        show("senders' CPU", f"{cpu_s / packets * 1e6:.1f} us a packet, delivery included")
+    def _show_load(self, sent: Barraged) -> None:
+        show("sender's lateness", quantiles(sent.lateness_ms.tolist()))
+        share = sent.cpu_s / (sent.before_ns.shape[1] * FRAME_S)
+        cost_us = sent.cpu_s / sent.packets * 1e6
+        show("sender's CPU", f"{cost_us:.1f} us a packet, delivery included; {share:.0%} of a core")
+        self._found.unless(not sent.refused, f"the sender could not send {sent.refused} packets")
+        most = sent.lateness_ms.max()
+        if most > LATE_MS:
+            print(
+                f"  the sender was up to {most:.0f} ms late: what is late in reports is its doing"
+            )
 
     def _show_latencies(self) -> None:
         api = [call for call in self._calls if call.number % 2 == 0]

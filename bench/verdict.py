@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
-
-from bench.rtp_load import Sent
+from typing import Any, Protocol
 
 EDGE_PACKETS = 1
 """At either end of a recording a packet's stamp may lie before the instant and it after, or the
@@ -37,6 +35,13 @@ class Verdict:
     """Packets by which sent and received differ in the stream where they differ most."""
     wrong: list[str] = field(default_factory=list)
     """A sentence each."""
+
+
+class Sent(Protocol):
+    """What a process sent, and when."""
+
+    def between(self, stream: int, start_ns: int, end_ns: int) -> tuple[int, int]:
+        """Packets that a stream surely sent within an interval, and those it may have."""
 
 
 def hold(reports: Mapping[int, Mapping[str, Any]], sent: Sequence[Sent]) -> Verdict:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from callreel.capture.anchor import Anchor
-from callreel.capture.sockets import open_socket, refuse_all
+from callreel.capture.drops import DropCounter
+from callreel.capture.sockets import accept_from, buffer_bytes, open_socket, refuse_all
 from callreel.capture.sweep import SLOT_BYTES, Sweeper
 from callreel.capture.tap import Tap
 from callreel.capture.volley import DEPTH, LANES, Mingled, Packed, Volley
@@ -126,7 +127,7 @@ def test_anything_at_all(parties: list[Party], seed: int) -> None:
 
 
 def test_a_socket_that_dropped_something(parties: list[Party]) -> None:
-    """The kernel's counts come with the packets from then on: they are read."""
+    """The kernel's counts come with the packets from then on: they are read, and cost nothing."""
     volley, anchor = Volley(parties[0].source.family), Anchor()
     for party in parties:
         party.send(packet(0, 160))
@@ -140,5 +141,33 @@ def test_a_socket_that_dropped_something(parties: list[Party]) -> None:
         party.send(packet(2, 160))
         party.send(packet(3, 160))
     kinds = compare(parties, volley, anchor)
-    assert kinds == [Mingled if n == 3 else Packed for n in range(LANES)]
+    assert kinds == [Packed] * LANES
     assert [party.among.lost() for party in parties] == [(0, 0, 0)] * LANES
+
+
+def test_what_the_kernel_drops_is_counted(parties: list[Party]) -> None:
+    """Strangers between our packets, and more than fits into the buffer."""
+    volley, anchor = Volley(parties[0].source.family), Anchor()
+    for party in parties:
+        party.send(packet(0, 160))
+    compare(parties, volley, anchor)
+    flooded, strange = parties[5], parties[7]
+    for tap in (flooded.alone, flooded.among):
+        tap.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        tap.drops = DropCounter(buffer_bytes(tap.sock))
+    for tap in (strange.alone, strange.among):
+        refuse_all(tap.sock)
+        strange.source.sendto(packet(0, 160), tap.sock.getsockname()[:2])
+        accept_from(tap.sock, strange.host)
+    for number in range(1, 30):
+        flooded.send(packet(number, 160))
+    strange.send(packet(1, 160))
+    compare(parties, volley, anchor)
+    for party in parties:
+        party.send(packet(40, 160))
+    kinds = compare(parties, volley, anchor)
+    assert kinds == [Packed] * LANES
+    overflowed, refused, _ = flooded.among.lost()
+    assert overflowed > 10
+    assert refused == 0
+    assert strange.among.lost() == (0, 1, 0)

@@ -27,11 +27,12 @@ _OVERHEAD_BYTES = 640
 class DropCounter:
     """The drops of one socket. ``buffer_bytes`` is what ``SO_RCVBUF`` reads."""
 
-    __slots__ = ("_buffer_bytes", "_near_full", "_total", "fill", "overflowed", "refused")
+    __slots__ = ("_buffer_bytes", "_near_full", "fill", "overflowed", "refused", "total")
 
     def __init__(self, buffer_bytes: int) -> None:
         self._buffer_bytes = buffer_bytes
-        self._total = 0
+        self.total = 0
+        """The kernel's counter when it was last looked at."""
         self._near_full = False
         self.fill = 0.0
         """What part of the buffer the last drain found used; 1 if something was lost since the one
@@ -43,24 +44,19 @@ class DropCounter:
 
     def restart(self, total: int) -> None:
         """Keeping starts: ``total`` is the counter now, all of it of no interest."""
-        self._total = total
+        self.total = total
         self._near_full = False
 
     def take_over(self, total: int, *, queued_bytes: int) -> None:
         """A former worker last saw ``total``; so much is in the queue that it left behind."""
-        self._total = total
+        self.total = total
         self._near_full = queued_bytes >= _NEAR_FULL * self._buffer_bytes
-
-    @property
-    def total(self) -> int:
-        """The kernel's counter when it was last looked at."""
-        return self._total
 
     @property
     def is_quiet(self) -> bool:
         """Whether nothing was ever dropped and the queue was not near full of late: then a
         datagram without a count says nothing new."""
-        return self._total == 0 and not self._near_full
+        return self.total == 0 and not self._near_full
 
     def drained(self, first: int, last: int, *, datagrams: int, length_bytes: int) -> None:
         """A drain's first and last datagram carried these counts; how much it took out."""
@@ -72,7 +68,7 @@ class DropCounter:
         self.fill = 1.0 if lost else fill
 
     def drained_quietly(self, datagrams: int, length_bytes: int) -> None:
-        """The same where nothing was ever dropped: :attr:`is_quiet`, and no datagram says else."""
+        """The same where nothing was dropped since: both counts are :attr:`total`."""
         fill = (datagrams * _OVERHEAD_BYTES + length_bytes) / self._buffer_bytes
         self.fill = fill
         self._near_full = fill >= _NEAR_FULL
@@ -84,10 +80,10 @@ class DropCounter:
     def _advance(self, total: int) -> int:
         """Go on to a count; by how much it is more. A count from before the last one is passed
         over: a datagram that was queued before the counter was read carries it."""
-        more = (total - self._total) % _WRAP
+        more = (total - self.total) % _WRAP
         if more >= _WRAP // 2:
             return 0
-        self._total = total
+        self.total = total
         return more
 
     def _boundary(self, total: int) -> bool:

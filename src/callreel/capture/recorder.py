@@ -449,10 +449,15 @@ class Recorder:
                 continue
             swept.append(call)
         if swept:
-            self._sweep_calls(swept)
+            kept = self._sweep_calls(swept)
             self._recordings.write(*swept)
+            due_ns = self._next_round_ns()
             for call in swept:
-                self._schedule(call)
+                if call in kept and not call.due_ns:
+                    call.due_ns = due_ns
+                    self._due.append(call)
+                else:
+                    self._schedule(call)
         self._gauge.swept(first_due_ns, begun_ns, time.monotonic_ns())
         return bool(self._due) and self._due[0].due_ns <= now_ns
 
@@ -466,23 +471,31 @@ class Recorder:
         else:
             if not any(recording.failure for recording in call.recordings.values()):
                 return
-        # All calls at once, on the grid of the period: what is swept in one go finds the caches
-        # warm and wakes the process once. (Spread over eight parts of it, a packet cost a quarter
-        # more.)
-        period_ns = self._period.ns
-        due_ns = time.monotonic_ns() + period_ns
-        call.due_ns = due_ns - due_ns % period_ns
+        call.due_ns = self._next_round_ns()
         self._due.append(call)
 
-    def _sweep_calls(self, calls: Sequence[LiveCall]) -> None:
+    def _next_round_ns(self) -> int:
+        """When what was swept now is swept next, arrival time.
+
+        All calls at once, on the grid of the period: what is swept in one go finds the caches warm
+        and wakes the process once. (Spread over eight parts of it, a packet cost a quarter more.)
+        """
+        due_ns = time.monotonic_ns() + self._period.ns
+        return due_ns - due_ns % self._period.ns
+
+    def _sweep_calls(self, calls: Sequence[LiveCall]) -> set[LiveCall]:
+        """Collect what came; the calls of which anything is kept."""
         plain: list[LiveStream] = []
+        kept: set[LiveCall] = set()
         for call in calls:
             call.sweeps += 1
             for live in call.lives():
                 if live.across is not None or live.attendant is not None:
                     if live.is_kept:
+                        kept.add(call)
                         self._intake.collect(live, rtcp=call.sweeps % _RARELY == 0)
                 elif live.keepers and live.rtp.host is not None:
+                    kept.add(call)
                     plain.append(live)
         self._intake.collect_many(plain, Kind.RTP)
         for live in plain:
@@ -494,6 +507,7 @@ class Recorder:
             self._look_rarely(rarely)
         for call in calls:
             self._recordings.look_for_silence(call)
+        return kept
 
     def _look_rarely(self, calls: Sequence[LiveCall]) -> None:
         """At what changes seldom: RTCP, the kernel's drop counters, strangers."""

@@ -219,7 +219,7 @@ class LiveRecording:
 
     def flush(self) -> None:
         """Write what waits. Raises ``MachineError`` if that cannot be done now; it waits on."""
-        if not self._blocks and self.writer is not None:
+        if self.writer is not None and not self._blocks:
             return
         try:
             if self.writer is None:

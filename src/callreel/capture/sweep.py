@@ -31,7 +31,7 @@ _CACHED_SHAPES = 256
 _NAME_BYTES = {socket.AF_INET: 16, socket.AF_INET6: 28}
 _CONTROL_BYTES = 64
 STAMP_ONLY = 32
-_STAMP_AND_DROPS = 56
+STAMP_AND_DROPS = 56
 
 HEADER = np.dtype(
     {
@@ -125,6 +125,7 @@ class Sweeper:
         self._name_rows = np.frombuffer(self.names, np.uint8).reshape(slots, self.name_bytes)
         self.seconds = self._controls["sec"]
         self.nanoseconds = self._controls["nsec"]
+        self.drops = self._controls["drops"]
         index = np.arange(slots, dtype=np.uintp)
         self.slot_addresses = self.slots.ctypes.data + index * STRIDE_BYTES
         self._iovecs[:, 0] = self.slot_addresses
@@ -181,7 +182,7 @@ class Sweeper:
         """Bytes of each datagram and of its control data, if all ``n`` are whole and alike."""
         start = self._at * HEADER_BYTES
         controllen, length = _FIRST.unpack_from(self.headers, start)
-        if controllen not in (STAMP_ONLY, _STAMP_AND_DROPS):
+        if controllen not in (STAMP_ONLY, STAMP_AND_DROPS):
             return None
         shape = (length, controllen)
         if shape not in self._shapes:
@@ -221,7 +222,7 @@ class Sweeper:
 
     def _drop_count(self, index: int) -> int:
         controllen: int = _FIRST.unpack_from(self.headers, index * HEADER_BYTES)[0]
-        if controllen != _STAMP_AND_DROPS:
+        if controllen != STAMP_AND_DROPS:
             # There is no count with a datagram as long as nothing was ever dropped.
             return 0
         count: int = _DROPS.unpack_from(self._control_bytes, index * _CONTROL_BYTES)[0]
@@ -235,7 +236,7 @@ class Sweeper:
         fields = self._header_fields[these]
         lengths = fields["length"].astype(np.uint16)
         stamps: NDArray[np.int64] = self.seconds[these] * 1_000_000_000 + self.nanoseconds[these]
-        stamped = (fields["controllen"] == STAMP_ONLY) | (fields["controllen"] == _STAMP_AND_DROPS)
+        stamped = (fields["controllen"] == STAMP_ONLY) | (fields["controllen"] == STAMP_AND_DROPS)
         stamped &= self._controls["type"][these] == SO_TIMESTAMPNS
         stamps[~stamped] = now_wall_ns
         return lengths, stamps, (fields["flags"] & socket.MSG_TRUNC) != 0

@@ -2,8 +2,8 @@
 
 To sort out what one socket brought costs Python as much for a packet or two as for twenty-five. So
 the sockets of many calls are read one after the other into lanes of one sweeper, and those that
-brought what nearly all bring nearly always, packets of one length from the latched source with
-nothing lost, are recognised, and their bytes taken, by a handful of operations for all of them.
+brought what nearly all bring nearly always, packets of one length from the latched source, are
+recognised, and their bytes taken, by a handful of operations for all of them.
 Whatever else came to a socket is left in its lane for :meth:`Tap.drain`.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callreel.capture.anchor import Anchor
-from callreel.capture.sweep import HEADER_BYTES, STAMP_ONLY, Batch, Sweeper
+from callreel.capture.sweep import HEADER_BYTES, STAMP_AND_DROPS, STAMP_ONLY, Batch, Sweeper
 from callreel.capture.tap import Latched, Tap
 
 LANES = 32
@@ -71,7 +71,6 @@ class Volley:
         sweeper = self._sweeper = Sweeper(family, LANES * DEPTH)
         self._words = np.frombuffer(sweeper.headers, np.uint64).reshape(LANES, DEPTH, 8)
         self._usual = np.frombuffer(bytearray(sweeper.fresh), np.uint64).reshape(LANES, DEPTH, 8)
-        self._usual[:, :, _CONTROLLEN] = STAMP_ONLY
         # As few words as an address has: sockaddr_in is 16 bytes, sockaddr_in6 28.
         self._word = np.dtype(np.uint64 if sweeper.name_bytes % 8 == 0 else np.uint32)
         parts = sweeper.name_bytes // self._word.itemsize
@@ -79,6 +78,7 @@ class Volley:
         self._slots = sweeper.slots.reshape(LANES, DEPTH, -1)
         self._seconds = sweeper.seconds.reshape(LANES, DEPTH)
         self._nanoseconds = sweeper.nanoseconds.reshape(LANES, DEPTH)
+        self._drops = sweeper.drops.reshape(LANES, DEPTH)
         self._usual_length = -1
         self._columns = np.arange(DEPTH)
         self._lanes = np.arange(LANES)
@@ -94,16 +94,17 @@ class Volley:
         sources: list[bytes] = []
         left: list[int] = []
         usual: list[int] = []
-        for lane, (tap, n) in enumerate(zip(taps, counts, strict=True)):
+        for lane, tap in enumerate(taps):
+            n = counts[lane]
             source = tap.latch.source
-            sources.append(source or self._nobody)
             if n == 0:
                 tap.drops.fill = 0.0
                 tap.drained_ns = now_ns
-            elif plain and n < DEPTH and source is not None and tap.drops.is_quiet:
+            elif n < DEPTH and plain and source is not None:
                 usual.append(lane)
             else:
                 left.append(lane)
+            sources.append(source or self._nobody)
         if usual:
             left += self._take(taps, counts, sources, usual, found, anchor.offset_ns, now_ns)
         for lane in left:
@@ -146,7 +147,8 @@ class Volley:
         used = len(taps)
         width = max(counts[lane] for lane in lanes)
         n = np.array(counts)
-        words = self._words[:used, :width]
+        last = (self._lanes[:used], np.minimum(n, width) - 1)
+        words, usual = self._words[:used, :width], self._usual[:used, :width]
         given = np.frombuffer(b"".join(sources), self._word).reshape(used, 1, -1)
         parts = self._names[:used, :width] == given
         fitting = parts[:, :, 0]
@@ -155,14 +157,18 @@ class Volley:
         beyond = self._columns[:width] >= n[:, None]
         stamps: NDArray[np.int64] = self._seconds[:used, :width] * 1_000_000_000
         stamps += self._nanoseconds[:used, :width]
-        last = np.minimum(n, width) - 1
-        heard = (stamps[self._lanes[:used], last] - offset_ns).tolist()
+        heard = (stamps[last] - offset_ns).tolist()
         stamp_bytes = stamps.tobytes()
+        controllens = words[:, 0, _CONTROLLEN]
+        counted = controllens == STAMP_AND_DROPS
+        usual[:, :, _CONTROLLEN] = np.where(counted, STAMP_AND_DROPS, STAMP_ONLY)[:, None]
+        first_drops = np.where(counted, self._drops[:used, 0], 0).tolist()
+        last_drops = np.where(counted, self._drops[last], 0).tolist()
         for _ in range(_LENGTHS):
             length = int(words[lanes[0], 0, _LENGTH])
             if length != self._usual_length:
                 self._usual[:, :, _LENGTH] = self._usual_length = length
-            same = (words == self._usual[:used, :width]).view(np.uint64)[:, :, 0] == _ALL_ALIKE
+            same = (words == usual).view(np.uint64)[:, :, 0] == _ALL_ALIKE
             same &= fitting
             same |= beyond
             alike = same.all(axis=1).tolist()
@@ -181,10 +187,18 @@ class Volley:
                     octets[row : row + count * length],
                 )
                 found[lane] = Packed(count, b"".join(payload))
-                latch = tap.latch
+                latch, drops = tap.latch, tap.drops
                 if heard[lane] > latch.heard_ns:
                     latch.heard_ns = heard[lane]
-                tap.drops.drained_quietly(count, count * length)
+                if first_drops[lane] == last_drops[lane] == drops.total:
+                    drops.drained_quietly(count, count * length)
+                else:
+                    drops.drained(
+                        first_drops[lane],
+                        last_drops[lane],
+                        datagrams=count,
+                        length_bytes=count * length,
+                    )
                 tap.drained_ns = now_ns
             if others and others[0] == lanes[0]:
                 # The very one that the length is of: its packets differ among themselves.
