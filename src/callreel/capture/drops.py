@@ -27,13 +27,14 @@ _OVERHEAD_BYTES = 640
 class DropCounter:
     """The drops of one socket. ``buffer_bytes`` is what ``SO_RCVBUF`` reads."""
 
-    __slots__ = ("_buffer_bytes", "_near_full", "fill", "overflowed", "refused", "total")
+    __slots__ = ("_buffer_bytes", "fill", "near_full", "overflowed", "refused", "total")
 
     def __init__(self, buffer_bytes: int) -> None:
         self._buffer_bytes = buffer_bytes
         self.total = 0
         """The kernel's counter when it was last looked at."""
-        self._near_full = False
+        self.near_full = False
+        """Whether the last drain found the queue so: what is dropped after it is overflow."""
         self.fill = 0.0
         """What part of the buffer the last drain found used; 1 if something was lost since the one
         before it."""
@@ -45,18 +46,18 @@ class DropCounter:
     def restart(self, total: int) -> None:
         """Keeping starts: ``total`` is the counter now, all of it of no interest."""
         self.total = total
-        self._near_full = False
+        self.near_full = False
 
     def take_over(self, total: int, *, queued_bytes: int) -> None:
         """A former worker last saw ``total``; so much is in the queue that it left behind."""
         self.total = total
-        self._near_full = queued_bytes >= _NEAR_FULL * self._buffer_bytes
+        self.near_full = queued_bytes >= _NEAR_FULL * self._buffer_bytes
 
     @property
     def is_quiet(self) -> bool:
         """Whether nothing was ever dropped and the queue was not near full of late: then a
         datagram without a count says nothing new."""
-        return self.total == 0 and not self._near_full
+        return self.total == 0 and not self.near_full
 
     def drained(self, first: int, last: int, *, datagrams: int, length_bytes: int) -> None:
         """A drain's first and last datagram carried these counts; how much it took out."""
@@ -64,14 +65,14 @@ class DropCounter:
         self.refused += self._advance(last)
         queued_bytes = datagrams * _OVERHEAD_BYTES + length_bytes
         fill = queued_bytes / self._buffer_bytes
-        self._near_full = fill >= _NEAR_FULL
+        self.near_full = fill >= _NEAR_FULL
         self.fill = 1.0 if lost else fill
 
     def drained_quietly(self, datagrams: int, length_bytes: int) -> None:
         """The same where nothing was dropped since: both counts are :attr:`total`."""
         fill = (datagrams * _OVERHEAD_BYTES + length_bytes) / self._buffer_bytes
         self.fill = fill
-        self._near_full = fill >= _NEAR_FULL
+        self.near_full = fill >= _NEAR_FULL
 
     def read(self, total: int) -> None:
         """The counter was read from the socket itself, with no datagram at hand."""
@@ -89,7 +90,7 @@ class DropCounter:
     def _boundary(self, total: int) -> bool:
         """Between two drains; whether something was lost."""
         more = self._advance(total)
-        if self._near_full:
+        if self.near_full:
             self.overflowed += more
             return more > 0
         self.refused += more

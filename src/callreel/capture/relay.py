@@ -5,10 +5,10 @@ timestamps, SSRCs and payload types stay as they are: what the parties agreed up
 telephone events and comfort noise with it. What is to be kept as well is put aside here, in memory,
 until the next sweep collects it; nothing in this module knows of journals, and none of it waits.
 
-RTP and RTCP are told apart by RFC 5761 §4: a version of 2, and a second byte of 192 to 223 for
-RTCP, which in RTP would be the payload types 64 to 95 with the marker set. So each goes to where
-the other side wants it, whether either side multiplexes or not. Anything else (STUN, DTLS, noise)
-is not sent on.
+Each turn sees to all sockets that something came to: where those are many, all at once
+(:mod:`~callreel.capture.crowd`). And so that they are, turns keep a distance of ``DISTANCE_NS``:
+to wake up for a single packet costs as much as to pass it on. A packet of a quiet moment is passed
+on without waiting.
 
 SRTP that both legs have the keys of passes as it is too. Where they do not share keys it is undone
 and done again, packet by packet (:meth:`Relay._cross`); what does not authenticate is not sent on.
@@ -21,14 +21,16 @@ from __future__ import annotations
 
 import select
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from callreel.base.errors import CapacityError
 from callreel.capture.anchor import Anchor
+from callreel.capture.crowd import DEPTH, SOCKETS, Crowd
 from callreel.capture.hearing import Ear
+from callreel.capture.inlet import RTCP, RTP, Inlet, sort_of, sorts_of
 from callreel.capture.outgoing import Outgoing
 from callreel.capture.protection import Crossing, crosses
 from callreel.capture.streams import LiveStream
@@ -38,86 +40,13 @@ from callreel.wire.srtp import Refusal
 
 AT_A_TIME = 32
 """Datagrams taken from one socket before the next one's turn comes: a flood holds nobody up."""
-SOCKETS_AT_A_TIME = 64
+SOCKETS_AT_A_TIME = SOCKETS
 """Sockets seen to before commands and the sweep are looked at again. The kernel puts one that is
 still ready behind the others."""
-_RTP_HEADER_BYTES = 12
-_RTCP_HEADER_BYTES = 4
-_RTP = 1
-_RTCP = 2
-
-
-def sort_of(first: int, second: int, length: int) -> int:
-    """1 for RTP, 2 for RTCP, 0 for neither, by a datagram's first two bytes and its length."""
-    if first >> 6 != 2:
-        return 0
-    if 192 <= second <= 223:
-        return _RTCP if length >= _RTCP_HEADER_BYTES else 0
-    return _RTP if length >= _RTP_HEADER_BYTES else 0
-
-
-def sorts_of(heads: NDArray[np.uint8], lengths: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """:func:`sort_of` of many; uint8[n, 2] and uint16[n] to uint8[n]."""
-    second = heads[:, 1]
-    rtcp = (second >= 192) & (second <= 223)
-    shortest = np.where(rtcp, _RTCP_HEADER_BYTES, _RTP_HEADER_BYTES)
-    whole = ((heads[:, 0] >> 6) == 2) & (lengths >= shortest)
-    sorts: NDArray[np.uint8] = (np.where(rtcp, _RTCP, _RTP) * whole).astype(np.uint8)
-    return sorts
-
-
-@dataclass(slots=True, eq=False)
-class Inlet:
-    """A socket of a bridged or attended call, and where what comes to it goes."""
-
-    live: LiveStream
-    """Whose it is."""
-    tap: Tap
-    """The socket."""
-    rtp_to: Tap | None = None
-    """The socket that RTP is sent from, to that one's peer; None if it is not sent on."""
-    rtcp_to: Tap | None = None
-    """The same for RTCP."""
-    crossing: Crossing | None = None
-    """What is undone and done on the way; None where packets pass as they are."""
-    ear: Ear | None = None
-    """Who listens to RTP that ends here; then it is not sent on."""
-    opening: Crossing | None = None
-    """What is undone for the ear; None where packets are in the clear."""
-    lengths: list[int] = field(default_factory=list)
-    """Put aside since the last sweep: bytes of each packet."""
-    stamps_ns: list[int] = field(default_factory=list)
-    """Wall time of arrival of each."""
-    pieces: list[bytes | bytearray] = field(default_factory=list)
-    """Their bytes, one or several packets a piece."""
-    relayed: bytearray = field(default_factory=bytearray)
-    """1 for each that was sent on."""
-    first_drops: int = -1
-    """Of the drain that is going on: the kernel's drop count with its first datagram."""
-    datagrams: int = 0
-    """Taken in it so far."""
-    length_bytes: int = 0
-    """Their bytes."""
-    last_drops: int = 0
-    """The count with its last datagram so far."""
-
-    def take(self) -> tuple[Batch, NDArray[np.bool_] | None] | None:
-        """What was put aside, and which of it was sent on (None: all); None if there is nothing."""
-        if not self.lengths:
-            return None
-        batch = Batch(
-            np.array(self.lengths, np.uint16),
-            np.array(self.stamps_ns, np.int64),
-            b"".join(self.pieces),
-        )
-        relayed = None
-        if 0 in self.relayed:
-            relayed = np.frombuffer(bytes(self.relayed), np.bool_)
-        self.lengths.clear()
-        self.stamps_ns.clear()
-        self.pieces.clear()
-        self.relayed.clear()
-        return batch, relayed
+DISTANCE_NS = 2_000_000
+"""From one turn to the next, at least."""
+_FEW = 3
+"""Up to so many sockets are read one by one: it costs less."""
 
 
 class Relay:
@@ -131,6 +60,8 @@ class Relay:
         self._sweeper = sweeper
         self._anchor = anchor
         self._out = Outgoing(sweeper)
+        self._crowd = Crowd(sweeper.family, hear=self._hear)
+        self._turned_ns = 0
         self._epoll = select.epoll()
         self._by_fd: dict[int, Inlet] = {}
         self.latched: list[LiveStream] = []
@@ -156,12 +87,12 @@ class Relay:
     @property
     def sent(self) -> int:
         """Packets sent on, ever."""
-        return self._out.sent
+        return self._out.sent + self._crowd.sent
 
     @property
     def unsent(self) -> int:
         """Packets that the kernel would not send, ever."""
-        return self._out.unsent
+        return self._out.unsent + self._crowd.unsent
 
     def add(self, *lives: LiveStream) -> None:
         """Watch the sockets of some streams: all or none. Each is to be routed before the next
@@ -214,8 +145,27 @@ class Relay:
 
     def turn(self) -> None:
         """Relay some of what has come."""
-        for fd, _ in self._epoll.poll(0, SOCKETS_AT_A_TIME):
-            self._read(self._by_fd[fd])
+        early_ns = self._turned_ns + DISTANCE_NS - time.monotonic_ns()
+        if early_ns > 0:
+            time.sleep(early_ns / 1e9)
+        ready = [self._by_fd[fd] for fd, _ in self._epoll.poll(0, SOCKETS_AT_A_TIME)]
+        self._turned_ns = 0 if len(ready) == SOCKETS_AT_A_TIME else time.monotonic_ns()
+        if len(ready) > _FEW and not self._anchor.is_suspect(self._turned_ns):
+            ready = self._pass_many(ready)
+        for inlet in ready:
+            self._read(inlet)
+
+    def _pass_many(self, ready: Sequence[Inlet]) -> list[Inlet]:
+        """Relay what came to many; those that are left to be read one by one."""
+        alike = [inlet for inlet in ready if inlet.is_plain]
+        others = [inlet for inlet in ready if not inlet.is_plain]
+        crowd = self._crowd
+        for lane, n in crowd.pass_on(alike, self._anchor.offset_ns) if alike else ():
+            crowd.hand_over(lane, n, self._sweeper)
+            self._pass(alike[lane], n, DEPTH, time.monotonic_ns())
+            if n == DEPTH:
+                self._read(alike[lane])
+        return others
 
     def drain(self, tap: Tap) -> None:
         """Relay all that has come to one socket."""
@@ -230,32 +180,30 @@ class Relay:
 
     def _read(self, inlet: Inlet) -> int:
         """Relay what one ``recvmmsg`` brings; how many datagrams that was."""
-        sweeper, tap = self._sweeper, inlet.tap
-        n = sweeper.receive(tap.fd, AT_A_TIME)
-        if not n:
+        n = self._sweeper.receive(inlet.tap.fd, AT_A_TIME)
+        if n:
+            self._pass(inlet, n, AT_A_TIME, time.monotonic_ns())
+        else:
             self._end_drain(inlet)
-            return 0
-        now_ns = time.monotonic_ns()
+        return n
+
+    def _pass(self, inlet: Inlet, n: int, limit: int, now_ns: int) -> None:
+        """Relay ``n`` datagrams just received, ``limit`` being all that there could be."""
+        sweeper, tap = self._sweeper, inlet.tap
         shape = sweeper.uniform(n)
         if shape is None or not tap.is_latched(n, sweeper) or self._anchor.is_suspect(now_ns):
             self._pass_mixed(inlet, n, now_ns)
-            self._count_drops(inlet, n, -1)
+            self._count_drops(inlet, n, -1, limit)
         else:
             if inlet.crossing is None:
                 stamp_ns = self._pass_alike(inlet, n, shape)
             else:
                 stamp_ns = self._cross_alike(inlet, n, shape)
             tap.latch.heard_ns = max(tap.latch.heard_ns, stamp_ns - self._anchor.offset_ns)
-            if (
-                n == AT_A_TIME
-                or inlet.datagrams
-                or shape[1] != STAMP_ONLY
-                or not tap.drops.is_quiet
-            ):
-                self._count_drops(inlet, n, shape[0])
-        if n < AT_A_TIME:
+            if n == limit or inlet.datagrams or shape[1] != STAMP_ONLY or not tap.drops.is_quiet:
+                self._count_drops(inlet, n, shape[0], limit)
+        if n < limit:
             tap.drained_ns = now_ns
-        return n
 
     def _pass_alike(self, inlet: Inlet, n: int, shape: tuple[int, int]) -> int:
         """Pass on ``n`` datagrams of one length from the latched source; the last one's stamp."""
@@ -272,7 +220,7 @@ class Relay:
                 relayed = self._send_sorted(inlet, sorts, batch.lengths)
                 self._put_aside(inlet, batch, relayed)
                 return int(batch.stamps_ns[-1])
-        to = inlet.rtp_to if sort == _RTP else inlet.rtcp_to if sort == _RTCP else None
+        to = inlet.rtp_to if sort == RTP else inlet.rtcp_to if sort == RTCP else None
         sent = to is not None and to.to is not None
         if to is not None and to.to is not None:
             self._out.send(to.fd, to.to, n, length)
@@ -327,7 +275,7 @@ class Relay:
         # One at a time is how they mostly come: without numpy this costs a third.
         data = bytes(sweeper.octets[:length])
         sort = sort_of(data[0], data[1], length) if length > 1 else 0
-        to = inlet.rtp_to if sort == _RTP else inlet.rtcp_to
+        to = inlet.rtp_to if sort == RTP else inlet.rtcp_to
         sent = False
         if sort == 0:
             self.strange += 1
@@ -349,7 +297,7 @@ class Relay:
         """One packet as it goes on; None, and counted, if it does not."""
         crossing = inlet.crossing
         assert crossing is not None
-        packet = crossing.rtp(data) if sort == _RTP else crossing.rtcp(data)
+        packet = crossing.rtp(data) if sort == RTP else crossing.rtcp(data)
         if isinstance(packet, bytes):
             if crossing.sender is not None and crossing.sender.moved:
                 assert inlet.live.across is not None
@@ -365,7 +313,7 @@ class Relay:
         """Pass on what of ``n`` datagrams may be taken."""
         sweeper, tap = self._sweeper, inlet.tap
         sorts = sorts_of(sweeper.heads(n), sweeper.lengths(n))
-        may_latch = sorts == _RTP if tap is inlet.live.rtp else sorts == _RTCP
+        may_latch = sorts == RTP if tap is inlet.live.rtp else sorts == RTCP
         if inlet.live.stream.rtcp_mux:
             may_latch = sorts > 0
         mixed = tap.admit(n, sweeper, self._anchor, now_ns, media=may_latch)
@@ -403,7 +351,7 @@ class Relay:
     ) -> NDArray[np.bool_]:
         """Send RTP and RTCP each on its way; which were sent."""
         relayed = np.zeros(len(sorts), np.bool_)
-        for sort, to in ((_RTP, inlet.rtp_to), (_RTCP, inlet.rtcp_to)):
+        for sort, to in ((RTP, inlet.rtp_to), (RTCP, inlet.rtcp_to)):
             if to is None or to.to is None:
                 continue
             chosen = np.flatnonzero(sorts == sort)
@@ -423,7 +371,7 @@ class Relay:
         inlet.pieces.append(batch.data)
         inlet.relayed += relayed.tobytes()
 
-    def _count_drops(self, inlet: Inlet, n: int, length: int) -> None:
+    def _count_drops(self, inlet: Inlet, n: int, length: int, limit: int) -> None:
         """Add to the drain that is going on; it ends with a read that found fewer than it might."""
         sweeper = self._sweeper
         first, inlet.last_drops = sweeper.drop_counts(n)
@@ -431,7 +379,7 @@ class Relay:
             inlet.first_drops = first
         inlet.datagrams += n
         inlet.length_bytes += n * length if length >= 0 else int(sweeper.lengths(n).sum())
-        if n < AT_A_TIME:
+        if n < limit:
             self._end_drain(inlet)
 
     def _end_drain(self, inlet: Inlet) -> None:

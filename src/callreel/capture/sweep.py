@@ -110,6 +110,7 @@ class Sweeper:
     def __init__(self, family: int, slots: int = BATCH) -> None:
         if ctypes.sizeof(ctypes.c_void_p) != 8:
             raise UsageError("callreel captures on 64-bit Linux only")
+        self.family = family
         self.recvmmsg = libc_recvmmsg()
         self.name_bytes = _NAME_BYTES[socket.AddressFamily(family)]
         self.headers = bytearray(slots * HEADER_BYTES)
@@ -177,6 +178,18 @@ class Sweeper:
         on."""
         self._at = at
         self._used[at] = n
+
+    def take_from(self, other: Sweeper, at: int, n: int) -> None:
+        """What another of this family received into its slots from ``at`` on is as if received
+        here, at the beginning."""
+        self.look_at(0, n)
+        theirs = slice(at, at + n)
+        for name in ("namelen", "controllen", "flags", "length"):
+            self._header_fields[name][:n] = other._header_fields[name][theirs]
+        self._name_rows[:n] = other._name_rows[theirs]
+        self._controls[:n] = other._controls[theirs]
+        longest = min(int(self._header_fields["length"][:n].max(initial=0)), SLOT_BYTES)
+        self.slots[:n, :longest] = other.slots[theirs, :longest]
 
     def uniform(self, n: int) -> tuple[int, int] | None:
         """Bytes of each datagram and of its control data, if all ``n`` are whole and alike."""

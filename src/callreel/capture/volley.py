@@ -9,9 +9,6 @@ Whatever else came to a socket is left in its lane for :meth:`Tap.drain`.
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callreel.capture.anchor import Anchor
-from callreel.capture.sweep import HEADER_BYTES, STAMP_AND_DROPS, STAMP_ONLY, Batch, Sweeper
+from callreel.capture.lanes import ALL_ALIKE, CONTROLLEN, LENGTH, Lanes
+from callreel.capture.sweep import STAMP_AND_DROPS, STAMP_ONLY, Batch
 from callreel.capture.tap import Latched, Tap
 
 LANES = 32
@@ -29,10 +27,6 @@ DEPTH = 48
 """Datagrams of one socket: what comes in half a second in packets of 20 ms, and as much again."""
 _LENGTHS = 3
 """So many lengths of packets are looked for in one volley."""
-_CONTROLLEN, _LENGTH = 5, 7
-"""Of the eight words of a header."""
-_ALL_ALIKE = 0x0101010101010101
-"""Eight truths, as one number."""
 
 
 @dataclass(slots=True)
@@ -68,30 +62,17 @@ class Volley:
     """Drains up to ``LANES`` sockets of one family at once."""
 
     def __init__(self, family: int) -> None:
-        sweeper = self._sweeper = Sweeper(family, LANES * DEPTH)
-        self._words = np.frombuffer(sweeper.headers, np.uint64).reshape(LANES, DEPTH, 8)
-        self._usual = np.frombuffer(bytearray(sweeper.fresh), np.uint64).reshape(LANES, DEPTH, 8)
-        # As few words as an address has: sockaddr_in is 16 bytes, sockaddr_in6 28.
-        self._word = np.dtype(np.uint64 if sweeper.name_bytes % 8 == 0 else np.uint32)
-        parts = sweeper.name_bytes // self._word.itemsize
-        self._names = np.frombuffer(sweeper.names, self._word).reshape(LANES, DEPTH, parts)
-        self._slots = sweeper.slots.reshape(LANES, DEPTH, -1)
-        self._seconds = sweeper.seconds.reshape(LANES, DEPTH)
-        self._nanoseconds = sweeper.nanoseconds.reshape(LANES, DEPTH)
-        self._drops = sweeper.drops.reshape(LANES, DEPTH)
+        self._lanes = Lanes(family, LANES, DEPTH)
         self._usual_length = -1
-        self._columns = np.arange(DEPTH)
-        self._lanes = np.arange(LANES)
-        self._nobody = bytes(sweeper.name_bytes)
         self._lengths: dict[int, bytes] = {}
 
     def drain(self, taps: Sequence[Tap], anchor: Anchor) -> list[Packed | Mingled | None]:
         """What each brought; None for nothing. All of it is told, but of a source that floods."""
-        counts = self._receive(taps)
+        counts = self._lanes.receive([tap.fd for tap in taps])
         now_ns = time.monotonic_ns()
         found: list[Packed | Mingled | None] = [None] * len(taps)
         plain = not anchor.is_suspect(now_ns)
-        sources: list[bytes] = []
+        sources: list[bytes | None] = []
         left: list[int] = []
         usual: list[int] = []
         for lane, tap in enumerate(taps):
@@ -104,39 +85,23 @@ class Volley:
                 usual.append(lane)
             else:
                 left.append(lane)
-            sources.append(source or self._nobody)
+            sources.append(source)
         if usual:
             left += self._take(taps, counts, sources, usual, found, anchor.offset_ns, now_ns)
         for lane in left:
-            at = lane * DEPTH
-            self._sweeper.look_at(at, counts[lane])
+            at, sweeper = lane * DEPTH, self._lanes.sweeper
+            sweeper.look_at(at, counts[lane])
             batches, latched = taps[lane].drain(
-                self._sweeper, anchor, at=at, depth=DEPTH, taken=counts[lane]
+                sweeper, anchor, at=at, depth=DEPTH, taken=counts[lane]
             )
             found[lane] = Mingled(batches, latched)
         return found
-
-    def _receive(self, taps: Sequence[Tap]) -> list[int]:
-        sweeper = self._sweeper
-        end = len(taps) * DEPTH * HEADER_BYTES
-        sweeper.headers[:end] = sweeper.fresh[:end]
-        receive, address = sweeper.recvmmsg, sweeper.address
-        counts: list[int] = []
-        for tap in taps:
-            n: int = receive(tap.fd, address, DEPTH, socket.MSG_DONTWAIT, None)
-            if n < 0:
-                n = 0
-                if ctypes.get_errno() != errno.EAGAIN:
-                    n = sweeper.receive(tap.fd, DEPTH, len(counts) * DEPTH)
-            counts.append(n)
-            address += DEPTH * HEADER_BYTES
-        return counts
 
     def _take(
         self,
         taps: Sequence[Tap],
         counts: Sequence[int],
-        sources: Sequence[bytes],
+        sources: Sequence[bytes | None],
         lanes: list[int],
         found: list[Packed | Mingled | None],
         offset_ns: int,
@@ -147,32 +112,29 @@ class Volley:
         used = len(taps)
         width = max(counts[lane] for lane in lanes)
         n = np.array(counts)
-        last = (self._lanes[:used], np.minimum(n, width) - 1)
-        words, usual = self._words[:used, :width], self._usual[:used, :width]
-        given = np.frombuffer(b"".join(sources), self._word).reshape(used, 1, -1)
-        parts = self._names[:used, :width] == given
-        fitting = parts[:, :, 0]
-        for part in range(1, parts.shape[2]):
-            fitting &= parts[:, :, part]
-        beyond = self._columns[:width] >= n[:, None]
-        stamps: NDArray[np.int64] = self._seconds[:used, :width] * 1_000_000_000
-        stamps += self._nanoseconds[:used, :width]
+        there = self._lanes
+        last = (there.numbers[:used], np.minimum(n, width) - 1)
+        words, usual = there.words[:used, :width], there.usual[:used, :width]
+        fitting = there.are_from(sources, width)
+        beyond = there.columns[:width] >= n[:, None]
+        stamps: NDArray[np.int64] = there.seconds[:used, :width] * 1_000_000_000
+        stamps += there.nanoseconds[:used, :width]
         heard = (stamps[last] - offset_ns).tolist()
         stamp_bytes = stamps.tobytes()
-        controllens = words[:, 0, _CONTROLLEN]
+        controllens = words[:, 0, CONTROLLEN]
         counted = controllens == STAMP_AND_DROPS
-        usual[:, :, _CONTROLLEN] = np.where(counted, STAMP_AND_DROPS, STAMP_ONLY)[:, None]
-        first_drops = np.where(counted, self._drops[:used, 0], 0).tolist()
-        last_drops = np.where(counted, self._drops[last], 0).tolist()
+        usual[:, :, CONTROLLEN] = np.where(counted, STAMP_AND_DROPS, STAMP_ONLY)[:, None]
+        first_drops = np.where(counted, there.drops[:used, 0], 0).tolist()
+        last_drops = np.where(counted, there.drops[last], 0).tolist()
         for _ in range(_LENGTHS):
-            length = int(words[lanes[0], 0, _LENGTH])
+            length = int(words[lanes[0], 0, LENGTH])
             if length != self._usual_length:
-                self._usual[:, :, _LENGTH] = self._usual_length = length
-            same = (words == usual).view(np.uint64)[:, :, 0] == _ALL_ALIKE
+                there.usual[:, :, LENGTH] = self._usual_length = length
+            same = (words == usual).view(np.uint64)[:, :, 0] == ALL_ALIKE
             same &= fitting
             same |= beyond
             alike = same.all(axis=1).tolist()
-            octets = self._slots[:used, :width, :length].tobytes()
+            octets = there.slots[:used, :width, :length].tobytes()
             lengths = self._length_bytes(length)
             others: list[int] = []
             for lane in lanes:
