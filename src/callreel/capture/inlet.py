@@ -8,6 +8,7 @@ is not sent on.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 from callreel.capture.hearing import Ear
 from callreel.capture.protection import Crossing
 from callreel.capture.streams import LiveStream
-from callreel.capture.sweep import Batch
 from callreel.capture.tap import Tap
+from callreel.capture.volley import Packed
 
 _RTP_HEADER_BYTES = 12
 _RTCP_HEADER_BYTES = 4
@@ -66,9 +67,9 @@ class Inlet:
     """Who listens to RTP that ends here; then it is not sent on."""
     opening: Crossing | None = None
     """What is undone for the ear; None where packets are in the clear."""
-    lengths: list[int] = field(default_factory=list)
+    lengths: array[int] = field(default_factory=lambda: array("H"))
     """Put aside since the last sweep: bytes of each packet."""
-    stamps_ns: list[int] = field(default_factory=list)
+    stamps_ns: array[int] = field(default_factory=lambda: array("q"))
     """Wall time of arrival of each."""
     pieces: list[bytes | bytearray] = field(default_factory=list)
     """Their bytes, one or several packets a piece."""
@@ -83,25 +84,18 @@ class Inlet:
     last_drops: int = 0
     """The count with its last datagram so far."""
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether its packets pass as they are, and it is known whose they must be."""
-        return self.crossing is None and self.tap.latch.source is not None and not self.datagrams
-
-    def take(self) -> tuple[Batch, NDArray[np.bool_] | None] | None:
+    def take(self) -> tuple[Packed, NDArray[np.bool_] | None] | None:
         """What was put aside, and which of it was sent on (None: all); None if there is nothing."""
-        if not self.lengths:
+        if not self.pieces:
             return None
-        batch = Batch(
-            np.array(self.lengths, np.uint16),
-            np.array(self.stamps_ns, np.int64),
-            b"".join(self.pieces),
+        packed = Packed(
+            len(self.lengths),
+            b"".join((self.lengths.tobytes(), self.stamps_ns.tobytes(), *self.pieces)),
         )
         relayed = None
         if 0 in self.relayed:
             relayed = np.frombuffer(bytes(self.relayed), np.bool_)
-        self.lengths.clear()
-        self.stamps_ns.clear()
+        del self.lengths[:], self.stamps_ns[:]
         self.pieces.clear()
         self.relayed.clear()
-        return batch, relayed
+        return packed, relayed

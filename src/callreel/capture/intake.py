@@ -143,16 +143,21 @@ class Intake:
             self.report_latched()
         found = self._relay.take(tap)
         if live.watch is not None and kind is Kind.RTP and found is not None:
-            self._show(live, [found[0]])
+            self._show(live, [found[0].unpacked()])
+        mono_ns = time.monotonic_ns()
         for keeping in live.keepers:
             recording = keeping.recording
             if found is not None:
-                batch, relayed = found
+                packed, relayed = found
+                count = packed.count
                 if keeping.relayed and relayed is not None:
-                    batch = batch.select(relayed)
-                if len(batch):
-                    recording.keep(kind, keeping.number, tap, batch)
-                    self.kept += len(batch) if kind is Kind.RTP else 0
+                    batch = packed.unpacked().select(relayed)
+                    count = len(batch)
+                    if count:
+                        recording.keep(kind, keeping.number, tap, batch)
+                else:
+                    recording.keep_packed(kind, keeping.number, tap, packed, mono_ns)
+                self.kept += count if kind is Kind.RTP else 0
             # Not before the relay itself has found the socket empty: there may be something left
             # in it from before the recording.
             if recording.fresh and tap.drained_ns > recording.after_ns + _UNDER_WAY_NS:

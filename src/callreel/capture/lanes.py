@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,11 +48,12 @@ class Lanes:
         """0 to ``depth`` - 1."""
         self._nobody = bytes(sweeper.name_bytes)
 
-    def receive(self, fds: Iterable[int]) -> list[int]:
+    def receive(self, fds: Sequence[int]) -> list[int]:
         """Take up to ``depth`` datagrams out of each of at most ``count`` sockets, each into its
         lane; how many there were. Raises ``OSError`` when a socket is bad."""
         sweeper, depth = self.sweeper, self.depth
-        sweeper.headers[:] = sweeper.fresh
+        used = len(fds) * depth * HEADER_BYTES
+        sweeper.headers[:used] = sweeper.fresh[:used]
         receive, address = sweeper.recvmmsg, sweeper.address
         counts: list[int] = []
         for fd in fds:

@@ -6,12 +6,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import socket
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from callreel.capture.lanes import Lanes
 from callreel.capture.sockets import Address
 from callreel.capture.sweep import BATCH, HEADER, HEADER_BYTES, Sweeper
 
@@ -106,51 +104,6 @@ class Outgoing:
         self.unsent += n - at + given_up
 
 
-class Salvo:
-    """Headers for sending the first slot of each of some lanes, each to an address of its own.
-
-    What the kernel does not take is given up and counted, as by :class:`Outgoing`.
-    """
-
-    def __init__(self, lanes: Lanes) -> None:
-        self.unsent = 0
-        """Datagrams given up, ever."""
-        self.sent = 0
-        """Datagrams sent, ever."""
-        self._sendmmsg = libc_sendmmsg()
-        self._name_bytes = lanes.sweeper.name_bytes
-        self._names = bytearray(lanes.count * self._name_bytes)
-        names = np.frombuffer(self._names, np.uint8)
-        self._iovecs = np.zeros((lanes.count, 2), np.uintp)
-        self._iovecs[:, 0] = lanes.sweeper.slot_addresses[:: lanes.depth]
-        fields = self._headers = np.zeros(lanes.count, HEADER)
-        fields["name"] = names.ctypes.data + lanes.numbers * self._name_bytes
-        fields["namelen"] = self._name_bytes
-        fields["iov"] = self._iovecs.ctypes.data + lanes.numbers * 16
-        fields["iovlen"] = 1
-        self._address: int = fields.ctypes.data
-
-    def aim(self, to: Sequence[bytes], lengths: NDArray[np.uint64]) -> None:
-        """Where each lane's goes, a ``sockaddr`` or as many bytes of nothing, and its bytes."""
-        self._names[: len(to) * self._name_bytes] = b"".join(to)
-        self._iovecs[: len(to), 1] = lengths
-
-    def send(self, lane: int, fd: int) -> None:
-        """Send a lane's from this socket."""
-        at = self._address + lane * HEADER_BYTES
-        if self._sendmmsg(fd, at, 1, socket.MSG_DONTWAIT) == 1:
-            self.sent += 1
-            return
-        for _ in range(_MAX_REFUSALS):
-            # It may speak of a packet sent long ago, and not of this.
-            if ctypes.get_errno() != errno.ECONNREFUSED:
-                break
-            if self._sendmmsg(fd, at, 1, socket.MSG_DONTWAIT) == 1:
-                self.sent += 1
-                return
-        self.unsent += 1
-
-
 class Sender:
     """Sends single packets. What the kernel does not take is given up and counted.
 
@@ -163,7 +116,7 @@ class Sender:
         self.unsent = 0
         """Packets given up, ever."""
 
-    def send(self, sock: socket.socket, to: Address, packet: bytes) -> None:
+    def send(self, sock: socket.socket, to: Address, packet: bytes | bytearray) -> None:
         """Send one from a socket to an address of its family."""
         try:
             sock.sendto(packet, to)
@@ -171,7 +124,9 @@ class Sender:
         except OSError as error:
             self._again(sock, to, packet, error)
 
-    def _again(self, sock: socket.socket, to: Address, packet: bytes, error: OSError) -> None:
+    def _again(
+        self, sock: socket.socket, to: Address, packet: bytes | bytearray, error: OSError
+    ) -> None:
         for _ in range(_MAX_REFUSALS):
             # It may speak of a packet sent long ago, and not of this.
             if error.errno != errno.ECONNREFUSED:

@@ -36,6 +36,7 @@ from callreel.capture.protection import Crossing, crosses
 from callreel.capture.streams import LiveStream
 from callreel.capture.sweep import STAMP_ONLY, Batch, Sweeper
 from callreel.capture.tap import MAX_BATCHES, Tap
+from callreel.capture.volley import Packed
 from callreel.wire.srtp import Refusal
 
 AT_A_TIME = 32
@@ -45,8 +46,6 @@ SOCKETS_AT_A_TIME = SOCKETS
 still ready behind the others."""
 DISTANCE_NS = 2_000_000
 """From one turn to the next, at least."""
-_FEW = 3
-"""Up to so many sockets are read one by one: it costs less."""
 
 
 class Relay:
@@ -148,24 +147,28 @@ class Relay:
         early_ns = self._turned_ns + DISTANCE_NS - time.monotonic_ns()
         if early_ns > 0:
             time.sleep(early_ns / 1e9)
-        ready = [self._by_fd[fd] for fd, _ in self._epoll.poll(0, SOCKETS_AT_A_TIME)]
-        self._turned_ns = 0 if len(ready) == SOCKETS_AT_A_TIME else time.monotonic_ns()
-        if len(ready) > _FEW and not self._anchor.is_suspect(self._turned_ns):
-            ready = self._pass_many(ready)
-        for inlet in ready:
-            self._read(inlet)
+        ready = self._epoll.poll(0, SOCKETS_AT_A_TIME)
+        now_ns = time.monotonic_ns()
+        self._turned_ns = 0 if len(ready) == SOCKETS_AT_A_TIME else now_ns
+        usual = not self._anchor.is_suspect(now_ns)
+        alike: list[Inlet] = []
+        for fd, _ in ready:
+            inlet = self._by_fd[fd]
+            if usual and inlet.crossing is None:
+                alike.append(inlet)
+            else:
+                self._read(inlet)
+        if alike:
+            self._pass_many(alike)
 
-    def _pass_many(self, ready: Sequence[Inlet]) -> list[Inlet]:
-        """Relay what came to many; those that are left to be read one by one."""
-        alike = [inlet for inlet in ready if inlet.is_plain]
-        others = [inlet for inlet in ready if not inlet.is_plain]
+    def _pass_many(self, inlets: Sequence[Inlet]) -> None:
+        """Relay what came to many sockets, whose packets pass as they are."""
         crowd = self._crowd
-        for lane, n in crowd.pass_on(alike, self._anchor.offset_ns) if alike else ():
+        for lane, n in crowd.pass_on(inlets, self._anchor.offset_ns):
             crowd.hand_over(lane, n, self._sweeper)
-            self._pass(alike[lane], n, DEPTH, time.monotonic_ns())
+            self._pass(inlets[lane], n, DEPTH, time.monotonic_ns())
             if n == DEPTH:
-                self._read(alike[lane])
-        return others
+                self._read(inlets[lane])
 
     def drain(self, tap: Tap) -> None:
         """Relay all that has come to one socket."""
@@ -174,7 +177,7 @@ class Relay:
             if self._read(inlet) < AT_A_TIME:
                 break
 
-    def take(self, tap: Tap) -> tuple[Batch, NDArray[np.bool_] | None] | None:
+    def take(self, tap: Tap) -> tuple[Packed, NDArray[np.bool_] | None] | None:
         """See :meth:`Inlet.take`."""
         return self._by_fd[tap.fd].take()
 
@@ -366,8 +369,8 @@ class Relay:
             self._hear_all(inlet, inlet.ear, batch)
         if not inlet.live.keepers or not len(batch):
             return
-        inlet.lengths += batch.lengths.tolist()
-        inlet.stamps_ns += batch.stamps_ns.tolist()
+        inlet.lengths.frombytes(batch.lengths.tobytes())
+        inlet.stamps_ns.frombytes(batch.stamps_ns.tobytes())
         inlet.pieces.append(batch.data)
         inlet.relayed += relayed.tobytes()
 

@@ -29,7 +29,7 @@ _MAX_REFUSALS = 16
 _CACHED_SHAPES = 256
 
 _NAME_BYTES = {socket.AF_INET: 16, socket.AF_INET6: 28}
-_CONTROL_BYTES = 64
+CONTROL_BYTES = 64
 STAMP_ONLY = 32
 STAMP_AND_DROPS = 56
 
@@ -54,7 +54,7 @@ _CONTROL = np.dtype(
         "names": ["level", "type", "sec", "nsec", "drops_level", "drops_type", "drops"],
         "formats": [np.int32, np.int32, np.int64, np.int64, np.int32, np.int32, np.uint32],
         "offsets": [8, 12, 16, 24, 40, 44, 48],
-        "itemsize": _CONTROL_BYTES,
+        "itemsize": CONTROL_BYTES,
     }
 )
 """The stamp's control message, which the kernel puts first, and the drop count's."""
@@ -119,14 +119,14 @@ class Sweeper:
         # few lines of the processor's cache.
         self.octets = bytearray(slots * STRIDE_BYTES)
         self.slots = np.frombuffer(self.octets, np.uint8).reshape(slots, STRIDE_BYTES)
-        self._control_bytes = bytearray(slots * _CONTROL_BYTES)
-        self._controls = np.frombuffer(self._control_bytes, _CONTROL)
+        self.controls = bytearray(slots * CONTROL_BYTES)
+        self._control_rows = np.frombuffer(self.controls, _CONTROL)
         self._iovecs = np.zeros((slots, 2), np.uintp)
         self._header_fields = np.frombuffer(self.headers, HEADER)
         self._name_rows = np.frombuffer(self.names, np.uint8).reshape(slots, self.name_bytes)
-        self.seconds = self._controls["sec"]
-        self.nanoseconds = self._controls["nsec"]
-        self.drops = self._controls["drops"]
+        self.seconds = self._control_rows["sec"]
+        self.nanoseconds = self._control_rows["nsec"]
+        self.drops = self._control_rows["drops"]
         index = np.arange(slots, dtype=np.uintp)
         self.slot_addresses = self.slots.ctypes.data + index * STRIDE_BYTES
         self._iovecs[:, 0] = self.slot_addresses
@@ -136,8 +136,8 @@ class Sweeper:
         fields["namelen"] = self.name_bytes
         fields["iov"] = self._iovecs.ctypes.data + index * 16
         fields["iovlen"] = 1
-        fields["control"] = self._controls.ctypes.data + index * _CONTROL_BYTES
-        fields["controllen"] = _CONTROL_BYTES
+        fields["control"] = self._control_rows.ctypes.data + index * CONTROL_BYTES
+        fields["controllen"] = CONTROL_BYTES
         self.fresh = bytes(self.headers)
         """What ``headers`` are to be before anything is received: the kernel overwrites lengths."""
         self.address: int = fields.ctypes.data
@@ -187,7 +187,7 @@ class Sweeper:
         for name in ("namelen", "controllen", "flags", "length"):
             self._header_fields[name][:n] = other._header_fields[name][theirs]
         self._name_rows[:n] = other._name_rows[theirs]
-        self._controls[:n] = other._controls[theirs]
+        self._control_rows[:n] = other._control_rows[theirs]
         longest = min(int(self._header_fields["length"][:n].max(initial=0)), SLOT_BYTES)
         self.slots[:n, :longest] = other.slots[theirs, :longest]
 
@@ -238,7 +238,7 @@ class Sweeper:
         if controllen != STAMP_AND_DROPS:
             # There is no count with a datagram as long as nothing was ever dropped.
             return 0
-        count: int = _DROPS.unpack_from(self._control_bytes, index * _CONTROL_BYTES)[0]
+        count: int = _DROPS.unpack_from(self.controls, index * CONTROL_BYTES)[0]
         return count
 
     def mixed(
@@ -250,7 +250,7 @@ class Sweeper:
         lengths = fields["length"].astype(np.uint16)
         stamps: NDArray[np.int64] = self.seconds[these] * 1_000_000_000 + self.nanoseconds[these]
         stamped = (fields["controllen"] == STAMP_ONLY) | (fields["controllen"] == STAMP_AND_DROPS)
-        stamped &= self._controls["type"][these] == SO_TIMESTAMPNS
+        stamped &= self._control_rows["type"][these] == SO_TIMESTAMPNS
         stamps[~stamped] = now_wall_ns
         return lengths, stamps, (fields["flags"] & socket.MSG_TRUNC) != 0
 
@@ -278,7 +278,7 @@ class Sweeper:
 
     def stamp_ns(self) -> int:
         """The first datagram's stamp, known to be there; wall time."""
-        seconds, nanoseconds = _STAMP.unpack_from(self._control_bytes, self._at * _CONTROL_BYTES)
+        seconds, nanoseconds = _STAMP.unpack_from(self.controls, self._at * CONTROL_BYTES)
         return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
     def heads(self, n: int) -> NDArray[np.uint8]:

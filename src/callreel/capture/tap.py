@@ -13,7 +13,9 @@ from callreel.capture.anchor import Anchor
 from callreel.capture.drops import DropCounter
 from callreel.capture.latch import SILENCE_NS, Latch
 from callreel.capture.sockets import (
+    Address,
     accept_from,
+    address_of,
     buffer_bytes,
     drop_total,
     packed_address,
@@ -55,6 +57,8 @@ class Tap:
     """One socket of a stream: its filter, its latch, what was lost on it, its peer's address."""
 
     __slots__ = (
+        "_address",
+        "_address_of",
         "drained_ns",
         "drops",
         "fd",
@@ -73,6 +77,8 @@ class Tap:
         self.to: bytes | None = None
         """Where what is relayed to its peer goes, a raw ``sockaddr``: the signalled address until
         the peer has spoken. None while no address is known."""
+        self._address_of: bytes | None = None
+        self._address: Address | None = None
         self.host: str | None = None
         """Whose packets are queued; None while nothing is."""
         self.latch = Latch()
@@ -85,6 +91,14 @@ class Tap:
         """Datagrams longer than a slot."""
         self.drained_ns = 0
         """When it was last found empty, arrival time."""
+
+    @property
+    def address(self) -> Address | None:
+        """The same as Python's sockets take it."""
+        if self.to is not self._address_of:
+            self._address_of = self.to
+            self._address = None if self.to is None else address_of(self.to)
+        return self._address
 
     def listen(self, host: str, *, now_mono_ns: int) -> None:
         """Have packets from ``host`` queued from now on."""
