@@ -76,6 +76,7 @@ class _Link:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, tuple[bytes, asyncio.Future[dict[str, Any]]]] = {}
         self._writer: asyncio.StreamWriter | None = None
+        self._unwritten: list[bytes] = []
         self.ready = asyncio.Event()
         """Set while the worker answers."""
 
@@ -85,8 +86,11 @@ class _Link:
         frame = encode_frame({"id": number, **request_to_json(request)})
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = (frame, answer)
-        if self._writer is not None:
-            self._writer.write(frame)
+        # What many calls ask for within one turn of the loop goes out at once: each write wakes the
+        # worker.
+        if not self._unwritten:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._unwritten.append(frame)
         try:
             async with asyncio.timeout(DEADLINE_S):
                 return await answer
@@ -94,6 +98,12 @@ class _Link:
             raise NoAnswer(f"media worker {self._index} does not answer", path=self._path) from None
         finally:
             del self._waiting[number]
+
+    def _write(self) -> None:
+        # Without a connection: all that waits for an answer is sent again when there is one.
+        if self._writer is not None and self._unwritten:
+            self._writer.write(b"".join(self._unwritten))
+        self._unwritten.clear()
 
     async def run(self) -> None:
         """Keep the connection up until cancelled."""
@@ -128,6 +138,7 @@ class _Link:
         writer.write(encode_frame({"id": listing, **request_to_json(Request(Op.LIST))}))
         for frame, _ in self._waiting.values():
             writer.write(frame)
+        self._unwritten.clear()
         self._writer = writer
         while True:
             data = await reader.read(_READ_BYTES)
@@ -150,6 +161,39 @@ class _Link:
             answer.set_exception(error_from_json(value))
         else:
             answer.set_result(dict(value["ok"]))
+
+
+class _Places:
+    """Which worker has which call, and how many streams each worker has."""
+
+    def __init__(self, workers: int) -> None:
+        self._of: dict[str, tuple[int, int]] = {}
+        self.load = [0] * workers
+        """Streams, by worker."""
+
+    def put(self, call_id: str, index: int, streams: int) -> None:
+        """A worker has a call of so many streams."""
+        self.pop(call_id)
+        self._of[call_id] = (index, streams)
+        self.load[index] += streams
+
+    def pop(self, call_id: str) -> None:
+        """No worker has a call any more, if one had it."""
+        index, streams = self._of.pop(call_id, (0, 0))
+        self.load[index] -= streams
+
+    def get(self, call_id: str) -> int | None:
+        """Which worker has a call; None if none has."""
+        placed = self._of.get(call_id)
+        return None if placed is None else placed[0]
+
+    def all(self) -> list[str]:
+        """The calls."""
+        return list(self._of)
+
+    def of(self, index: int) -> set[str]:
+        """The calls of one worker."""
+        return {call_id for call_id, (worker, _) in self._of.items() if worker == index}
 
 
 class WorkerPool:
@@ -187,9 +231,9 @@ class WorkerPool:
         self._closing: set[asyncio.Task[None]] = set()
         # Calls whose end was asked for: whatever a worker lists, they are not to be counted on.
         self._going: set[str] = set()
-        self._calls: dict[str, tuple[int, int]] = {}
+        self._calls = _Places(len(paths))
         # Counted before they are open: calls that come together must not all go to one worker.
-        self._opening: dict[str, tuple[int, int]] = {}
+        self._opening = _Places(len(paths))
         self._recordings: dict[str, int] = {}
         self._starting: set[str] = set()
         self._seen = [0] * len(paths)
@@ -240,7 +284,7 @@ class WorkerPool:
     @property
     def calls(self) -> Sequence[str]:
         """Ids of the calls that workers have open."""
-        return list(self._calls)
+        return self._calls.all()
 
     async def open(
         self, call_id: str, streams: Sequence[Stream], *, beside: str | None = None
@@ -250,17 +294,19 @@ class WorkerPool:
         ``beside`` names an open call that it is to be bridged with: both go to one worker.
         """
         request = Request(Op.OPEN, call_id=call_id, streams=self._sealed(streams))
-        known = self._calls.get(call_id) or self._opening.get(call_id)
+        known = self._calls.get(call_id)
+        if known is None:
+            known = self._opening.get(call_id)
         if known is not None:
-            candidates = [known[0]]
+            candidates = [known]
         else:
             candidates = self._by_load() if beside is None else [self._worker_of(beside)]
         refusal: MachineError | None = None
         for index in candidates:
-            self._opening[call_id] = (index, len(streams))
+            self._opening.put(call_id, index, len(streams))
             try:
                 addresses = await self._ports(index, request)
-                self._calls[call_id] = (index, len(streams))
+                self._calls.put(call_id, index, len(streams))
                 return addresses
             except MachineError as error:
                 if known is None and not isinstance(error, CapacityError):
@@ -268,7 +314,7 @@ class WorkerPool:
                     self._abandon(index, call_id)
                 refusal = refusal if isinstance(refusal, CapacityError) else error
             finally:
-                self._opening.pop(call_id, None)
+                self._opening.pop(call_id)
         raise refusal or MachineError("there are no media workers")
 
     async def update(self, call_id: str, streams: Sequence[Stream]) -> Mapping[int, MediaAddress]:
@@ -277,13 +323,14 @@ class WorkerPool:
         addresses = await self._ports(
             index, Request(Op.UPDATE, call_id=call_id, streams=self._sealed(streams))
         )
-        self._calls[call_id] = (index, len(streams))
+        self._calls.put(call_id, index, len(streams))
         return addresses
 
     async def close(self, call_id: str) -> None:
         """Take a call's sockets away. Nothing if no worker has it."""
-        if call_id in self._calls:
-            index, _ = self._calls.pop(call_id)
+        index = self._calls.get(call_id)
+        if index is not None:
+            self._calls.pop(call_id)
             self._going.add(call_id)
             try:
                 await self._links[index].ask(Request(Op.CLOSE, call_id=call_id))
@@ -307,8 +354,8 @@ class WorkerPool:
 
     async def unbridge(self, call_id: str) -> None:
         """Relay nothing to or from a call any more. Nothing if no worker has it."""
-        if call_id in self._calls:
-            index = self._worker_of(call_id)
+        index = self._calls.get(call_id)
+        if index is not None:
             await self._links[index].ask(Request(Op.UNBRIDGE, call_id=call_id))
 
     async def bridges(self) -> Mapping[str, str]:
@@ -437,19 +484,20 @@ class WorkerPool:
 
     def _by_load(self) -> list[int]:
         """Worker indices: those that answer first, then by the number of their streams."""
-        load = [0] * len(self._links)
-        for index, streams in (*self._calls.values(), *self._opening.values()):
-            load[index] += streams
+        open_, opening = self._calls.load, self._opening.load
         return sorted(
             range(len(self._links)),
-            key=lambda index: (not self._links[index].ready.is_set(), load[index]),
+            key=lambda index: (
+                not self._links[index].ready.is_set(),
+                open_[index] + opening[index],
+            ),
         )
 
     def _worker_of(self, call_id: str) -> int:
-        placed = self._calls.get(call_id)
-        if placed is None:
+        index = self._calls.get(call_id)
+        if index is None:
             raise MachineError(f"no media worker has call {call_id}")
-        return placed[0]
+        return index
 
     async def _ask_about(self, call_id: str, request: Request) -> None:
         await self._links[self._worker_of(call_id)].ask(request)
@@ -509,11 +557,11 @@ class WorkerPool:
 
     def _learn(self, index: int, state: WorkerState) -> None:
         """A worker was connected to: what it has is what counts, whatever was thought."""
-        had = {call_id for call_id, (worker, _) in self._calls.items() if worker == index}
+        had = self._calls.of(index)
         has = {call.call_id: len(call.ports) for call in state.calls}
         for call_id, streams in has.items():
             if call_id not in self._going:
-                self._calls[call_id] = (index, streams)
+                self._calls.put(call_id, index, streams)
         kept = {capture.recording_id for capture in state.captures}
         gone = {one for one, worker in self._recordings.items() if worker == index} - kept
         for recording_id in kept:
@@ -521,7 +569,7 @@ class WorkerPool:
         if self._seen[index]:
             self._on_event(WorkerEvent(WorkerEventKind.WORKER_BACK, worker=index))
             for call_id in sorted(had - set(has)):
-                self._calls.pop(call_id, None)
+                self._calls.pop(call_id)
                 self._plays.pop(call_id, None)
                 self._on_event(
                     WorkerEvent(WorkerEventKind.CALL_LOST, call_id=call_id, worker=index)

@@ -164,9 +164,11 @@ class FrontDoor:
 
     def has_room(self) -> bool:
         """Whether there may be one call more."""
+        if not self.max_calls:
+            return True
         unanswered = sum(1 for one in self._arriving if one.response is None)
         answered = len(self._recorder) + self._bridges.connected + self._terminals.connected
-        return not self.max_calls or answered + unanswered < self.max_calls
+        return answered + unanswered < self.max_calls
 
     @contextmanager
     def _room(self, incoming: IncomingRequest) -> Iterator[None]:
