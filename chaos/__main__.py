@@ -3,6 +3,7 @@
 Calls by SIPREC and calls that are passed on, with real RTP whose content says which packet it is;
 each is recorded by the API, now and again paused, and ended by a BYE or by the API, whether the
 server is there or not. The processes are killed with SIGKILL, alone, in company or all at once;
+between that the disk is full, the database locked, or a process cannot write, for some seconds;
 whoever is told of the recordings fails, stalls and is down for a while. At the end every file is
 compared with what was said, frame by frame, each at its place to the sample, up to the cut.
 
@@ -35,6 +36,7 @@ from chaos.conversation import Conversations
 from chaos.house import House
 from chaos.receiver import BadReceiver
 from chaos.speaker import Speaker
+from chaos.trouble import Trouble
 from chaos.verdict import Verdict
 
 _LOWEST_PORT, _PORTS = 10_000, 4_000
@@ -42,6 +44,8 @@ _SETTLE_S = 120.0
 _DELIVERED_S, _HURRIED_S = 45.0, 5.0
 """How long callbacks are left to their schedule before they are asked for."""
 _PROGRESS_S = 10.0
+_TROUBLED = 0.08
+"""How often there is trouble before an accident, once there was each kind."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -155,10 +159,15 @@ class Run:
 
     async def _torment(self, house: House, random_: random.Random) -> None:
         first = list(FIRST) if self._asked.short else []
+        troubles = list(Trouble)
         over_at = time.monotonic() + (self._asked.seconds or 1e9)
         while self._left > 0 and (time.monotonic() < over_at or first):
             if not comes_at_once(random_):
                 await house.recover()
+                if troubles or random_.random() < _TROUBLED:
+                    trouble = troubles.pop() if troubles else random_.choice(list(Trouble))
+                    await house.go_through(trouble, random_)
+                    await house.recover()
             await asyncio.sleep(random_.uniform(0.0, 2 * self._asked.every))
             if self._left <= 0 or (time.monotonic() > over_at and not first):
                 return
@@ -291,6 +300,9 @@ class Run:
             "  a second one too soon",
             f"at most {verdict.away_s:.2f} s more: what was queued for a worker that was not back",
         )
+        troubles = Counter(one for house in self._houses for one in house.troubles)
+        for trouble in Trouble:
+            show(f"  {trouble.value}", f"{troubles[trouble]} times; may cost nothing")
         show("lost without an accident", f"{verdict.lost_frames[None]} packets")
         show(
             "moved at a restart",

@@ -19,6 +19,7 @@ from bench.processes import snapshot
 from callreel.base.errors import MachineError
 from callreel.demo.own_server import OwnServer
 from chaos.accident import ENDS_THE_SERVER, Accident, Happened
+from chaos.trouble import Trouble, befall, mount_small, unmount
 
 _PATIENCE_S = 60.0
 _START_S = 240.0
@@ -42,8 +43,18 @@ class House:
             "AC" + secrets.token_hex(16),
             secrets.token_urlsafe(24),
             start_s=_START_S,
-            environment={"CALLREEL_SHUTDOWN_SECONDS": "5", "CALLREEL_RENDER_WORKERS": "1"},
+            environment={
+                "CALLREEL_SHUTDOWN_SECONDS": "5",
+                "CALLREEL_RENDER_WORKERS": "1",
+                "CALLREEL_DISK_WARNING_MB": "2",
+                "CALLREEL_DISK_RESERVE_MB": "1",
+            },
         )
+        self.journals = folder / "data" / "journals"
+        """Where they are; a filesystem of their own where there may be one."""
+        self.troubles: list[Trouble] = []
+        """In order."""
+        self._may_fill = mount_small(self.journals)
         self.account = f"/2010-04-01/Accounts/{self.server.account_sid}"
         self.happened: list[Happened] = []
         """In order."""
@@ -88,6 +99,26 @@ class House:
         if self._http is not None:
             await self._http.aclose()
         await asyncio.to_thread(self.server.stop)
+        if self._may_fill:
+            unmount(self.journals)
+
+    async def go_through(self, kind: Trouble, random_: random.Random) -> None:
+        """Have some trouble that nobody dies of."""
+        process = self.server.process
+        if process is None or (kind is Trouble.DISK_FULL and not self._may_fill):
+            return
+        role = "worker" if kind is Trouble.WORKER_UNWRITABLE else "control"
+        pids = [pid for pid, one in snapshot(process.pid).by_pid.items() if one.role == role]
+        if not pids:
+            return
+        self.troubles.append(kind)
+        await befall(
+            kind,
+            journals=self.journals,
+            database=self.server.data / "callreel.db",
+            pid=random_.choice(pids),
+            random_=random_,
+        )
 
     async def suffer(self, kind: Accident, random_: random.Random) -> Happened | None:
         """Have an accident happen; None if there is nobody whom it could happen to."""

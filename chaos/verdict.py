@@ -174,7 +174,7 @@ class Verdict:
             self.away_s = max(self.away_s, int(away.sum()) * FRAME_S)
             if culprit is None:
                 self.blame(f"{name}: {lost_s:.2f} s lost without an accident, at {sent[first]}")
-            elif lost_s > _PROMISED_S:
+            elif lost_s > (_PROMISED_S if culprit.kind in HITS_WORKERS else 0.0):
                 self.blame(
                     f"{name}: {lost_s:.2f} s lost to: {culprit.kind.value}, at {sent[first]}; "
                     + ", ".join(
@@ -294,8 +294,10 @@ def runs(lacking: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> list[tuple[in
 
 
 def whose(first_ns: int, last_ns: int, happened: Sequence[Happened]) -> Happened | None:
-    """The accident that a stretch was lost to: the first one after its end, or during it."""
+    """The accident that a stretch was lost to: the one nearest to its end, shortly after it or
+    during it. Of several it is one to workers: no other costs anything."""
     near = [one for one in happened if first_ns - EDGE_NS <= one.at_ns <= last_ns + NEAR_NS]
+    near = [one for one in near if one.kind in HITS_WORKERS] or near
     return min(near, key=lambda one: abs(one.at_ns - last_ns)) if near else None
 
 

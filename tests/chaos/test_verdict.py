@@ -110,6 +110,8 @@ def test_what_is_all_there_is_not_blamed() -> None:
         (range(80, 100), [at(100)], 0.4, False),
         (range(60, 100), [at(100)], 0.8, True),
         (range(80, 100), [at(20, Accident.CONTROL)], 0.4, True),
+        (range(80, 100), [at(100, Accident.RENDERER)], 0.4, True),
+        (range(80, 100), [at(99, Accident.RENDERER), at(110)], 0.4, False),
         (range(80, 130), [at(100), at(130, Accident.EVERYTHING)], 0.4, False),
     ],
 )
