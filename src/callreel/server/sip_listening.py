@@ -3,10 +3,55 @@
 from __future__ import annotations
 
 import contextlib
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
+from callreel.base.clock import Clock
 from callreel.base.errors import MachineError, UsageError
-from callreel.server.tls import Tls
+from callreel.server.addresses import Bound, reachable, url_host
+from callreel.server.datadir import DataDir
+from callreel.server.running import running
+from callreel.server.settings import Settings
+from callreel.server.tls import Tls, sip_tls_of
 from callreel.signalling.user_agent import UserAgent
+
+
+@dataclass(frozen=True, slots=True)
+class SipFront:
+    """Where SIP reaches the server."""
+
+    host: str
+    """As it was asked for."""
+    port: int
+    """As it was bound, UDP and TCP."""
+    uri: str
+    """For whoever calls."""
+    secure_uri: str | None = None
+    """The same over TLS; None without."""
+    secure_port: int = 0
+    """0 without TLS."""
+
+    @classmethod
+    async def open(
+        cls,
+        settings: Settings,
+        bound: Bound,
+        data: DataDir,
+        clock: Clock,
+        agent: UserAgent,
+        stack: AsyncExitStack,
+    ) -> SipFront:
+        """Listen. Raises ``UsageError`` where an address cannot be had."""
+        host, port = await listen_sip(agent, bound.sip(settings.sip_address))
+        uri = f"sip:{url_host(settings.public_address or reachable(host))}:{port}"
+        if settings.sips_address is None:
+            return cls(host, port, uri)
+        tls = sip_tls_of(settings, data.tls, clock)
+        secure_host, secure_port = await listen_sips(agent, bound.sips(settings.sips_address), tls)
+        await stack.enter_async_context(running(tls.watch(), "SIP certificate"))
+        secure_host = url_host(settings.public_address or reachable(secure_host))
+        secure_uri = f"sip:{secure_host}:{secure_port};transport=tls"
+        return cls(host, port, uri, secure_uri, secure_port)
 
 
 async def listen_sips(agent: UserAgent, address: tuple[str, int], tls: Tls) -> tuple[str, int]:

@@ -9,14 +9,10 @@ from typing import Any
 from callreel.base.clock import Clock
 from callreel.base.errors import CallreelError
 from callreel.calls.model import DeliveryState, RecordingStatus
-from callreel.capture.client import WorkerPool
-from callreel.delivery.worker import DeliveryLoop
+from callreel.server.core import Core
 from callreel.server.health import Health
 from callreel.server.syncer import PERIOD_S, Syncer
-from callreel.service.finishing import FinishingService
-from callreel.service.room import Room
 from callreel.store import deliveries, recordings
-from callreel.store.database import Database
 
 
 class LogCounts(logging.Handler):
@@ -37,26 +33,18 @@ class Status:
 
     def __init__(
         self,
+        core: Core,
         *,
         clock: Clock,
-        database: Database,
-        workers: WorkerPool,
-        finishing: FinishingService,
-        delivery: DeliveryLoop,
         syncer: Syncer,
-        room: Room,
         health: Health,
         calls: Callable[[], int],
         limits: Callable[[], Mapping[str, float]],
         sweep_s: float,
     ) -> None:
         self._clock = clock
-        self._database = database
-        self._workers = workers
-        self._finishing = finishing
-        self._delivery = delivery
+        self._core = core
         self._syncer = syncer
-        self._room = room
         self._health = health
         self._calls = calls
         self._limits = limits
@@ -76,17 +64,17 @@ class Status:
             "workers": workers,
             **await self._of_database(),
             "finishing": {
-                "waiting": self._finishing.waiting,
-                "failing": len(self._finishing.failing),
-                "renders": self._finishing.renders,
-                "render_seconds": self._finishing.render_seconds,
+                "waiting": self._core.finishing.waiting,
+                "failing": len(self._core.finishing.failing),
+                "renders": self._core.finishing.renders,
+                "render_seconds": self._core.finishing.render_seconds,
             },
-            "sending": self._delivery.in_flight,
+            "sending": self._core.deliveries.in_flight,
             "disk": {
-                "step": self._room.step.value,
-                "free_bytes": self._room.free_bytes,
-                "total_bytes": self._room.total_bytes,
-                "place": self._room.place,
+                "step": self._core.context.room.step.value,
+                "free_bytes": self._core.context.room.free_bytes,
+                "total_bytes": self._core.context.room.total_bytes,
+                "place": self._core.context.room.place,
             },
             "sync": {
                 "syncs": self._syncer.syncs,
@@ -105,7 +93,7 @@ class Status:
 
     async def _of_workers(self) -> list[dict[str, Any]]:
         try:
-            states = await self._workers.states()
+            states = await self._core.workers.states()
         except CallreelError:
             return []
         return [
@@ -131,7 +119,7 @@ class Status:
 
     async def _of_database(self) -> dict[str, Any]:
         try:
-            async with self._database.read() as connection:
+            async with self._core.database.read() as connection:
                 kept = await recordings.counts(connection)
                 owed = await deliveries.counts(connection)
         except CallreelError:
