@@ -44,8 +44,6 @@ _SETTLE_S = 120.0
 _DELIVERED_S, _HURRIED_S = 45.0, 5.0
 """How long callbacks are left to their schedule before they are asked for."""
 _PROGRESS_S = 10.0
-_TROUBLED = 0.08
-"""How often there is trouble before an accident, once there was each kind."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,6 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--every", type=float, default=1.0, help="seconds between accidents")
     parser.add_argument("--seed", type=int, help="repeat a run's choices")
     parser.add_argument("--keep", type=Path, help="leave the servers' folders here")
+    parser.add_argument(
+        "--troubled",
+        type=float,
+        default=0.08,
+        help="how often a disk or database fails before an accident, 0 to 1 (default: 0.08)",
+    )
     parser.add_argument("--seconds", type=float, help="no accident after so long")
     parser.add_argument(
         "--short", action="store_true", help="one server, as many accidents as 25 s have room for"
@@ -164,10 +168,10 @@ class Run:
         while self._left > 0 and (time.monotonic() < over_at or first):
             if not comes_at_once(random_):
                 await house.recover()
-                if troubles or random_.random() < _TROUBLED:
+                if troubles or random_.random() < self._asked.troubled:
                     trouble = troubles.pop() if troubles else random_.choice(list(Trouble))
                     await house.go_through(trouble, random_)
-                    await house.recover()
+                    await house.recover(wholly=True)
             await asyncio.sleep(random_.uniform(0.0, 2 * self._asked.every))
             if self._left <= 0 or (time.monotonic() > over_at and not first):
                 return

@@ -165,13 +165,15 @@ class House:
             await self.start()
         return one
 
-    async def recover(self) -> None:
-        """Wait until it is all there again. Raises ``MachineError`` if it never is."""
+    async def recover(self, *, wholly: bool = False) -> None:
+        """Wait until it is all there again; ``wholly``: and what was held back is written. Raises
+        ``MachineError`` if it never is."""
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.HTTPError):
                 assert self._http is not None
-                if (await self._http.get("/healthz")).status_code == 200:
+                answer = await self._http.get("/healthz")
+                if answer.status_code == 200 and (not wholly or answer.json()["journals"] == "ok"):
                     return
             await asyncio.sleep(0.1)
         raise MachineError("the server does not come back")

@@ -173,10 +173,14 @@ class Verdict:
             self.lost_frames[kind] += int(lost.sum())
             self.away_s = max(self.away_s, int(away.sum()) * FRAME_S)
             if culprit is None:
-                self.blame(f"{name}: {lost_s:.2f} s lost without an accident, at {sent[first]}")
+                self.blame(
+                    f"{name}: {lost_s:.2f} s lost without an accident, at {sent[first]}, "
+                    f"packet {first} of {len(sent)}"
+                )
             elif lost_s > (_PROMISED_S if culprit.kind in HITS_WORKERS else 0.0):
                 self.blame(
-                    f"{name}: {lost_s:.2f} s lost to: {culprit.kind.value}, at {sent[first]}; "
+                    f"{name}: {lost_s:.2f} s lost to: {culprit.kind.value}, at {sent[first]}, "
+                    f"packet {first} of {len(sent)}; "
                     + ", ".join(
                         f"{one.kind.value} {(one.at_ns - sent[first]) / 1e9:+.2f} s"
                         for one in happened

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from callreel.base.errors import CapacityError, MachineError, UsageError
-from callreel.calls.media import CaptureState
+from callreel.calls.media import CaptureState, NotWritten
 from callreel.calls.model import PauseBehavior, Track
 from callreel.capture import recordings as recordings_module
 from callreel.capture.anchor import Anchor, Instant
@@ -561,6 +561,62 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(
     assert not [part for _, part in read_journal(bench.root, ONE) if isinstance(part, Hole)]
     assert len(bench.told(WorkerEventKind.WRITE_FAILED)) == 1
     assert [event.data for event in bench.told(WorkerEventKind.WRITE_RECOVERED)] == [{"packets": 0}]
+
+
+def test_one_that_is_stopped_while_the_disk_is_full_is_written_later(
+    bench: Bench, source: NumberedSource
+) -> None:
+    port = bench.recorder.open(CALL, [stream()])[0]
+    bench.recorder.start(ONE, CALL, BOTH)
+    bench.recorder.start(TWO, CALL, BOTH)
+    wanted = source.send(port, 10)
+    bench.sweep()
+    with no_room_for_journals(bench, 0):
+        wanted += source.send(port, 10)
+        with pytest.raises(NotWritten, match="cannot write a journal"):
+            bench.recorder.stop(ONE)
+        # It has stopped all the same.
+        later = source.send(port, 5)
+        bench.sweep()
+        with pytest.raises(NotWritten):
+            bench.recorder.stop(ONE)
+    assert bench.recorder.stop(ONE).packets == 20
+    assert bench.recorder.stop(ONE).packets == 20
+    assert bench.kept() == wanted
+    assert "end" in event_names(bench.root, ONE)
+    assert bench.recorder.stop(TWO).packets == 25
+    assert bench.kept(TWO) == wanted + later
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["asked-again", "by-itself"])
+def test_a_call_that_is_closed_while_the_disk_is_full_leaves_all_it_held(
+    bench: Bench, source: NumberedSource, asked: bool
+) -> None:
+    port = bench.recorder.open(CALL, [stream()])[0]
+    bench.recorder.start(ONE, CALL, BOTH)
+    wanted = source.send(port, 10)
+    bench.sweep()
+    with no_room_for_journals(bench, 0):
+        wanted += source.send(port, 10)
+        with pytest.raises(NotWritten):
+            bench.recorder.stop(ONE)
+        bench.recorder.close(CALL)
+        assert bench.recorder.next_due_ns() is not None
+        bench.sweep()
+        assert [one.recording_id for one in bench.recorder.state(0).captures] == [ONE]
+        with pytest.raises(NotWritten):
+            bench.recorder.stop(ONE)
+        assert bench.told(WorkerEventKind.ENDED) == []
+    if not asked:
+        bench.sweep()
+        (ended,) = bench.told(WorkerEventKind.ENDED)
+        assert (ended.call_id, ended.recording_id) == (CALL, ONE)
+    assert bench.recorder.stop(ONE).packets == 20
+    bench.sweep()
+    assert bench.recorder.state(0).captures == ()
+    assert bench.recorder.next_due_ns() is None
+    assert bench.kept() == wanted
+    assert "end" in event_names(bench.root, ONE)
 
 
 def test_a_disk_that_stays_full_is_owned_up_to(

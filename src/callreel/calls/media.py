@@ -16,6 +16,11 @@ class NoAnswer(MachineError):
     """A media worker did not answer in time. It may do what it was asked for all the same."""
 
 
+class NotWritten(NoAnswer):
+    """A recording has stopped, and not all of it is on the disk: that cannot be written now. Asked
+    to stop it again, the worker says so until it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Codec:
     """One RTP payload format that a peer may send, as the SDP answer agreed (RFC 8866 §6.6)."""

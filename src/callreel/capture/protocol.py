@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from callreel.base.errors import CallreelError, CapacityError, MachineError, PeerError, UsageError
-from callreel.calls.media import CaptureState, CaptureStopped, Codec, Srtp, Stream, StreamState
+from callreel.calls.media import (
+    CaptureState,
+    CaptureStopped,
+    Codec,
+    NotWritten,
+    Srtp,
+    Stream,
+    StreamState,
+)
 from callreel.calls.model import PauseBehavior, Track
 from callreel.calls.voice import (
     DigitHeard,
@@ -454,6 +462,8 @@ def error_to_json(error: CallreelError) -> dict[str, Any]:
         kind = "capacity"
     elif isinstance(error, UsageError | PeerError):
         kind = "usage"
+    elif isinstance(error, NotWritten):
+        kind = "unwritten"
     return {"error": str(error), "kind": kind}
 
 
@@ -465,6 +475,8 @@ def error_from_json(value: Mapping[str, Any]) -> CallreelError:
             return CapacityError(message)
         case "usage":
             return UsageError(message)
+        case "unwritten":
+            return NotWritten(message)
         case _:
             return MachineError(message)
 

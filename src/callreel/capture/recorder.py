@@ -19,7 +19,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from callreel.base.errors import CapacityError, MachineError, UsageError
-from callreel.calls.media import CaptureState, CaptureStopped, Stream, StreamState
+from callreel.calls.media import (
+    CaptureState,
+    CaptureStopped,
+    NotWritten,
+    Stream,
+    StreamState,
+)
 from callreel.calls.model import PauseBehavior, Track
 from callreel.calls.voice import Sound
 from callreel.capture.anchor import Anchor, Instant
@@ -123,6 +129,7 @@ class Recorder:
         self._watch_due_ns = 0
         self._gauge = Gauge()
         self._calls: dict[str, LiveCall] = {}
+        self._left: dict[str, LiveCall] = {}
         self._due: deque[LiveCall] = deque()
         self._checked_ns = 0
         self._revived: dict[str, tuple[LiveCall, Mapping[str, Any]]] = {}
@@ -174,9 +181,7 @@ class Recorder:
         call = self._calls.get(call_id)
         if call is None:
             return
-        for recording in list(call.recordings.values()):
-            self._recordings.stop(call, recording, "call closed")
-            self._tell(WorkerEventKind.ENDED, call, recording, reason="call closed")
+        self._stop_all(call, left=LiveCall(call_id))
         call.is_attended = False
         self._attending.let_go(call)
         self.unbridge(call_id)
@@ -184,6 +189,23 @@ class Recorder:
         for live in call.streams.values():
             self._opener.close(live)
         self._keeper.release(call_id)
+
+    def _stop_all(self, call: LiveCall, *, left: LiveCall) -> None:
+        """Stop what is recorded of a call that is closed. What cannot be written now is left over,
+        and tried again with each sweep."""
+        for recording in list(call.recordings.values()):
+            try:
+                self._recordings.stop(call, recording, "call closed")
+            except NotWritten:
+                if call is not left:
+                    left.recordings[recording.id] = call.recordings.pop(recording.id)
+            else:
+                self._tell(WorkerEventKind.ENDED, call, recording, reason="call closed")
+        if left.recordings:
+            self._left[call.id] = left
+            self._schedule(left)
+        else:
+            self._left.pop(call.id, None)
 
     def bridge(self, call_id: str, other_id: str) -> None:
         """Relay between two calls, stream by stream of the same number. What either was bridged
@@ -332,7 +354,9 @@ class Recorder:
         return stopped
 
     def _call_of(self, recording_id: str) -> LiveCall:
-        return self._calls[self._recordings.get(recording_id).call_id]
+        call_id = self._recordings.get(recording_id).call_id
+        left = self._left.get(call_id)
+        return left if left and recording_id in left.recordings else self._calls[call_id]
 
     def observe(self, call_id: str) -> Sequence[StreamState]:
         """What the streams of a call are like now."""
@@ -445,9 +469,10 @@ class Recorder:
                 self._period.swept(self._fullest)
                 self._fullest = 0.0
             call.due_ns = 0
-            if self._calls.get(call.id) is not call:
-                continue
-            swept.append(call)
+            if self._left.get(call.id) is call:
+                self._stop_all(call, left=call)
+            elif self._calls.get(call.id) is call:
+                swept.append(call)
         if swept:
             kept = self._sweep_calls(swept)
             self._recordings.write(*swept)
@@ -559,7 +584,7 @@ class Recorder:
         for call in self._calls.values():
             for live in call.streams.values():
                 self._intake.drain(live)
-        for call in self._calls.values():
+        for call in (*self._calls.values(), *self._left.values()):
             self._recordings.close(call)
         for call in self._calls.values():
             for live in call.streams.values():

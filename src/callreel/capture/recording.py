@@ -50,6 +50,7 @@ class LiveRecording:
         "after_ns",
         "call_id",
         "changed",
+        "cut",
         "failure",
         "fresh",
         "header",
@@ -78,6 +79,8 @@ class LiveRecording:
         """The tracks kept."""
         self.paused: PauseBehavior | None = None
         """How it is paused, if it is."""
+        self.cut: Instant | None = None
+        """When it was stopped, while that is not on the disk; it keeps nothing more."""
         self.started = self.changed = anchor.now()
         """When it started; when it was last started, paused or resumed."""
         self.after_ns = 0
@@ -117,6 +120,11 @@ class LiveRecording:
         assert self.writer is not None
         self.header = header
         self.writer.begin(dict(header), mono_ns=instant.mono_ns, wall_ns=instant.wall_ns)
+
+    @property
+    def is_keeping(self) -> bool:
+        """Whether it keeps what comes: it is neither paused nor stopped."""
+        return self.paused is None and self.cut is None
 
     @property
     def held_bytes(self) -> int:
@@ -219,7 +227,7 @@ class LiveRecording:
 
     def flush(self) -> None:
         """Write what waits. Raises ``MachineError`` if that cannot be done now; it waits on."""
-        if self.writer is not None and not self._blocks:
+        if self.writer is not None and not self._blocks and self.failure is None:
             return
         try:
             if self.writer is None:

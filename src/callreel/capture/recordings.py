@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from callreel.base.errors import CapacityError, MachineError, UsageError
-from callreel.calls.media import CaptureStopped
+from callreel.calls.media import CaptureStopped, NotWritten
 from callreel.calls.model import PauseBehavior, Track
 from callreel.capture.anchor import Anchor, Instant
 from callreel.capture.disk import Disk
@@ -146,16 +146,21 @@ class Recordings:
         self, call: LiveCall, recording: LiveRecording, reason: str, *, until_ns: int = 0
     ) -> CaptureStopped:
         """Write all that has arrived, up to ``until_ns`` (wall time; 0: now), and close the
-        journal."""
-        instant = self._anchor.now() if recording.paused else self._cut(call, recording, until_ns)
+        journal. Raises ``NotWritten``: it keeps nothing more, and is to be stopped again."""
+        if recording.cut is None:
+            paused = recording.paused is not None
+            recording.cut = self._anchor.now() if paused else self._cut(call, recording, until_ns)
+            self._intake.settle(call.lives())
+        self._write([(call, item) for item in call.recordings.values()])
+        if recording.failure is not None:
+            raise NotWritten(f"its journal cannot be written now: {recording.failure}")
+        instant = recording.cut
         del call.recordings[recording.id], self.live[recording.id]
         self._opener.journals -= 1
-        self._intake.settle(call.lives())
-        self._write([(call, recording), *((call, item) for item in call.recordings.values())])
         try:
             packets = self._disk.run(lambda: self._end(recording, reason, instant))
         except MachineError as error:
-            # The journal holds what it holds; to go on for ever would help nobody.
+            # All packets are in it: that its end is not said costs nothing.
             packets = recording.packets()
             self._tell(WorkerEventKind.WRITE_FAILED, call, recording, message=str(error), packets=0)
         stopped = CaptureStopped(datetime_of(instant.wall_ns), packets)

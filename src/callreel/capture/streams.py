@@ -278,14 +278,14 @@ def keepers_of(live: LiveStream) -> tuple[Keeping, ...]:
     found = [
         Keeping(recording, number, relayed=False)
         for recording in live.call.recordings.values()
-        if recording.paused is None and live.stream.track in recording.tracks
+        if recording.is_keeping and live.stream.track in recording.tracks
     ]
     if live.across is not None:
         hearer = live.across.call
         found += [
             Keeping(recording, hearer.heard[number], relayed=True)
             for recording in hearer.recordings.values()
-            if recording.paused is None and Track.OUTBOUND in recording.tracks
+            if recording.is_keeping and Track.OUTBOUND in recording.tracks
         ]
     return tuple(found)
 
@@ -298,5 +298,5 @@ def keepers_of_ours(live: LiveStream) -> tuple[Keeping, ...]:
     return tuple(
         Keeping(recording, attendant.number, relayed=False)
         for recording in live.call.recordings.values()
-        if recording.paused is None and Track.OUTBOUND in recording.tracks
+        if recording.is_keeping and Track.OUTBOUND in recording.tracks
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -60,11 +60,13 @@ class FinishingService:
             self._tasks[recording.id] = task
             task.add_done_callback(lambda _: self._tasks.pop(recording.id, None))
 
-    async def recover(self) -> int:
-        """Take up what an earlier run left stopped; returns how many."""
+    async def recover(self, *, but_not: Collection[str] = ()) -> int:
+        """Take up what an earlier run left stopped; returns how many. ``but_not``: recordings whose
+        journals are still being written."""
         database = self._context.database
         async with database.read() as connection:
-            left = await recordings.with_status(connection, database.seal, RecordingStatus.STOPPED)
+            found = await recordings.with_status(connection, database.seal, RecordingStatus.STOPPED)
+        left = [recording for recording in found if recording.id not in but_not]
         for recording in left:
             self.enqueue(recording)
         await self._discard_left()

@@ -116,7 +116,7 @@ class RecordingService:
                 async with context.database.begin() as connection:
                     await recordings.remove(connection, recording.id)
                 if isinstance(error, NoAnswer):
-                    self._stop_later(recording)  # no row any more: its journal is deleted then
+                    self.stop_again(recording)  # no row any more: its journal is deleted then
                 log.error("recording %s could not start: %s", recording.id, error)
                 raise Unavailable(
                     f"the media worker cannot record this call now: {error}"
@@ -307,13 +307,14 @@ class RecordingService:
         stopped = await self._save(stopped, expected=live.status)
         log.info("recording %s stopped", stopped.id)
         if silent:
-            self._stop_later(stopped)
+            self.stop_again(stopped)
         else:
             self._stopped(stopped)
         return stopped
 
-    def _stop_later(self, recording: Recording) -> None:
-        """Ask the worker until it answers: before that its journal is not whole, or not begun."""
+    def stop_again(self, recording: Recording) -> None:
+        """Ask the worker until it has stopped one that the row says has, and finish it then: before
+        that its journal is not whole, or not begun."""
 
         async def stop() -> None:
             while True:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Collection
 
 from callreel.base.errors import MachineError
+from callreel.calls.media import NoAnswer
 from callreel.calls.model import CallStatus, RecordingStatus
 from callreel.service.calls import CallService
 from callreel.service.context import Context
@@ -54,10 +55,20 @@ async def recover(
             await live_recordings.taken_up(recording)
         else:
             await live_recordings.lost(recording)
+    stopping: set[str] = set()
     for capture in kept.values():
         log.error("recording %s is being kept, but no row knows it: stopped", capture.recording_id)
-        with contextlib.suppress(MachineError):
+        try:
             await context.media.stop(capture.recording_id)
-    found = await finishing.recover()
+        except NoAnswer:
+            stopping.add(capture.recording_id)
+        except MachineError as error:
+            log.error("recording %s was not stopped in order: %s", capture.recording_id, error)
+    async with database.read() as connection:
+        stopped = await recordings.with_status(connection, database.seal, RecordingStatus.STOPPED)
+    for recording in stopped:
+        if recording.id in stopping:
+            live_recordings.stop_again(recording)
+    found = await finishing.recover(but_not=stopping)
     if found:
         log.info("taking up %d recordings that an earlier run left", found)
