@@ -37,7 +37,7 @@ class WorkerSettings:
     """Last port of the slice, inclusive."""
     journal_root: Path
     """Folder of journals."""
-    sweep_ms: int = 400
+    sweep_ms: int = 350
     """How often sockets are emptied."""
     media_timeout_ms: int = 0
     """After how long nothing from a peer of a bridged or attended call is reported; 0: never."""

@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     """Media workers; 0 means one a core."""
     render_workers: int = Field(default=0, ge=0, le=256)
     """Render processes; 0 means one a core."""
-    sweep_period_ms: int = Field(default=400, ge=20, le=5000)
+    sweep_period_ms: int = Field(default=350, ge=20, le=5000)
     """How often media sockets are emptied; a crash loses at most this much, and a packet or two:
     less than half a second unless set."""
     memory_reserve_mib: int = Field(default=128, ge=0, le=1 << 20)
