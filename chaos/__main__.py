@@ -80,7 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     with tempfile.TemporaryDirectory(prefix="callreel-chaos-") as scratch:
         folder = asked.keep or Path(scratch)
-        return asyncio.run(Run(folder, asked, seed).run())
+        try:
+            return asyncio.run(Run(folder, asked, seed).run())
+        except KeyboardInterrupt:
+            print(f"interrupted; the same choices again: --seed {seed}")
+            return 130
 
 
 class Run:
