@@ -15,7 +15,6 @@ from callreel.capture.hearing import LOOK_TICKS
 from callreel.capture.outgoing import Sender
 from callreel.capture.pace import FRAME_NS, Pace
 from callreel.capture.relay import Relay
-from callreel.capture.sockets import address_of
 from callreel.capture.streams import LiveStream
 from callreel.capture.timer import Timer
 
@@ -131,14 +130,13 @@ class Players:
             if attendant is None or tick < attendant.joined_tick:
                 continue
             player, tap, stream = attendant.player, live.rtp, live.stream
-            if stream.receiving and tap.to is not None:
+            address = tap.address
+            if stream.receiving and address is not None:
                 packet: bytes | None = player.packet(tick)
                 if stream.srtp is not None:
                     packet = self._protected(live, packet)
                 if packet is not None:
-                    if attendant.to != tap.to:
-                        attendant.to, attendant.address = tap.to, address_of(tap.to)
-                    send(tap.sock, attendant.address, packet)
+                    send(tap.sock, address, packet)
                     if attendant.keepers:
                         attendant.lengths.append(len(packet))
                         attendant.stamps_ns.append(stamp_ns)

@@ -18,7 +18,6 @@ from callreel.capture.player import Player
 from callreel.capture.protection import Protection
 from callreel.capture.protocol import codec_to_json
 from callreel.capture.recording import LiveRecording
-from callreel.capture.sockets import Address
 from callreel.capture.sweep import Batch
 from callreel.capture.tap import Tap
 from callreel.journal import format as journal
@@ -62,10 +61,6 @@ class Attendant:
     """Its id, if it is out to its end."""
     joined_tick: int = 0
     """The first tick that it is sent something at."""
-    to: bytes = b""
-    """Where it was sent last, a raw ``sockaddr``."""
-    address: Address = ("", 0)
-    """The same as sockets take it."""
     keepers: tuple[Keeping, ...] = ()
     """The recordings that keep what is sent."""
     lengths: list[int] = field(default_factory=list)
