@@ -298,10 +298,12 @@ def runs(lacking: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> list[tuple[in
 
 
 def whose(first_ns: int, last_ns: int, happened: Sequence[Happened]) -> Happened | None:
-    """The accident that a stretch was lost to: the one nearest to its end, shortly after it or
-    during it. Of several it is one to workers: no other costs anything."""
+    """The accident that a stretch was lost to: the first after its end, or else the last one during
+    it. Of several it is one to workers: no other costs anything."""
     near = [one for one in happened if first_ns - EDGE_NS <= one.at_ns <= last_ns + NEAR_NS]
     near = [one for one in near if one.kind in HITS_WORKERS] or near
+    # What was said after a worker had died waited for its successor: it is lost to what came next.
+    near = [one for one in near if one.at_ns >= last_ns - EDGE_NS] or near
     return min(near, key=lambda one: abs(one.at_ns - last_ns)) if near else None
 
 

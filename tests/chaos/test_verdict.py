@@ -113,6 +113,7 @@ def test_what_is_all_there_is_not_blamed() -> None:
         (range(80, 100), [at(100, Accident.RENDERER)], 0.4, True),
         (range(80, 100), [at(99, Accident.RENDERER), at(110)], 0.4, False),
         (range(80, 130), [at(100), at(130, Accident.EVERYTHING)], 0.4, False),
+        (range(86, 110), [at(100), at(130, Accident.EVERYTHING)], 0.28, False),
     ],
 )
 def test_a_lack_is_laid_at_the_right_door(

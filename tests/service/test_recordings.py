@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from callreel.base.errors import CallreelError, UsageError
 from callreel.calls.model import (
@@ -22,6 +24,7 @@ from callreel.service.accounts import AccountService, Bootstrap, dialect_of
 from callreel.service.errors import NotFound, NotInProgress, Unavailable
 from callreel.service.recovery import recover
 from callreel.store import recordings
+from callreel.store.database import DatabaseUnavailable
 from callreel.store.recordings import RecordingFilter
 from callreel.store.schema import deliveries
 from tests.service.conftest import ALL_EVENTS, House, restarted
@@ -181,6 +184,41 @@ async def test_a_refused_start_is_undone_once_the_worker_answers(
     await _until(lambda: house.renderer.discarded == [started])
     assert ("stop", started) in house.media.log
     assert house.renderer.rendered == []
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["not-noted", "not-started"])
+async def test_a_start_that_is_being_undone_is_given_to_nobody(
+    house: House, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    """The row is there until the database takes its removal: whoever asks again meanwhile must not
+    be told that the recording runs, for it is deleted then."""
+    monkeypatch.setattr(recordings_module, "_STOP_AGAIN_S", 0.3)
+    call = await house.a_call()
+    database, begin = house.context.database, house.context.database.begin
+    away = [False, True, True]
+
+    @asynccontextmanager
+    async def failing() -> AsyncIterator[AsyncConnection]:
+        if away and away.pop(0):
+            raise DatabaseUnavailable("it was to be away")
+        async with begin() as connection:
+            yield connection
+
+    monkeypatch.setattr(database, "begin", failing)
+    house.media.silent = {"start"} if refused else set()
+    with pytest.raises(Unavailable):
+        await house.recordings.start(house.account, call.id, ALL_EVENTS)
+    house.media.silent = set()
+    await _until(lambda: away == [])
+    with pytest.raises(Unavailable, match="undone"):
+        await house.recordings.start(house.account, call.id, ALL_EVENTS)
+    (doomed,) = [about for name, about in house.media.log if name == "start"]
+    await _until(lambda: house.renderer.discarded == [doomed])
+    recording, is_new = await house.recordings.start(house.account, call.id, ALL_EVENTS)
+    assert is_new
+    assert recording.id != doomed
+    assert list(house.media.live) == [recording.id]
+    assert (await house.recordings.get(house.account, recording.id)).is_live
 
 
 async def test_what_is_completed_is_not_rendered_again_where_its_journal_stays(

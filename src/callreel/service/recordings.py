@@ -64,6 +64,8 @@ class RecordingService:
         self._stopped = stopped
         self._locks = _CallLocks()
         self._tasks: set[asyncio.Task[None]] = set()
+        # Whoever asked for them was told that they failed, and the rows are still there.
+        self._undoing: set[str] = set()
         # Calls with a policy that there was no room for.
         self._unrecorded: dict[str, tuple[Account, RecordingRequest, RecordingSource]] = {}
 
@@ -93,6 +95,8 @@ class RecordingService:
                     raise NotInProgress(f"the call is {call.status.value}, not in-progress")
                 for other in await recordings.of_call(connection, seal, call_id):
                     if other.is_live and other.source is source:
+                        if other.id in self._undoing:
+                            raise Unavailable("an earlier start is still being undone")
                         return other, False
                 if context.room.step is Step.OUT:
                     raise NoRoom(f"no new recording is begun: {context.room.text}")
@@ -113,10 +117,14 @@ class RecordingService:
             try:
                 captured = await context.media.start(recording.id, call_id, request.track.tracks)
             except MachineError as error:
-                async with context.database.begin() as connection:
-                    await recordings.remove(connection, recording.id)
-                if isinstance(error, NoAnswer):
-                    self.stop_again(recording)  # no row any more: its journal is deleted then
+                try:
+                    async with context.database.begin() as connection:
+                        await recordings.remove(connection, recording.id)
+                except DatabaseUnavailable:
+                    self._undo_later(recording)
+                else:
+                    if isinstance(error, NoAnswer):
+                        self.stop_again(recording)  # no row any more: its journal is deleted then
                 log.error("recording %s could not start: %s", recording.id, error)
                 raise Unavailable(
                     f"the media worker cannot record this call now: {error}"
@@ -158,7 +166,9 @@ class RecordingService:
                 log.error("call %s goes on unrecorded: %s", call_id, error)
 
     def _undo_later(self, recording: Recording) -> None:
-        """Keep nothing of it, and forget its row: whoever asked for it was told that it failed."""
+        """Keep nothing of it, and forget its row: whoever asked for it was told that it failed.
+        Until that is done nobody is to be told that it runs."""
+        self._undoing.add(recording.id)
 
         async def undo() -> None:
             database = self._context.database
@@ -172,6 +182,7 @@ class RecordingService:
                 try:
                     async with database.begin() as connection:
                         await recordings.remove(connection, recording.id)
+                    self._undoing.discard(recording.id)
                     break
                 except DatabaseUnavailable:
                     await asyncio.sleep(_STOP_AGAIN_S)
