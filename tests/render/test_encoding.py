@@ -120,7 +120,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, encoding: Encoding) 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     first = peak(1)
-    assert peak(5) - first < 1536  # KiB; four minutes more are 3,750
+    # KiB; eleven minutes more are 10,300. What the allocator takes besides is a matter of luck.
+    assert peak(12) - first < 5000
 
 
 @pytest.mark.parametrize("encoding", list(Encoding))
