@@ -225,6 +225,7 @@ class Theirs(Way):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            cwd=folder,  # it may leave a core dump behind when it is ended
         )
         self.pid = self._process.pid
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
