@@ -588,6 +588,20 @@ def test_one_that_is_stopped_while_the_disk_is_full_is_written_later(
     assert bench.kept(TWO) == wanted + later
 
 
+def test_an_end_that_cannot_be_noted_is_no_trouble_for_ever(
+    bench: Bench, source: NumberedSource
+) -> None:
+    port = bench.recorder.open(CALL, [stream()])[0]
+    bench.recorder.start(ONE, CALL, BOTH)
+    wanted = source.send(port, 10)
+    bench.recorder.pause(ONE, PauseBehavior.SKIP)
+    with no_room_for_journals(bench, 0):
+        assert bench.recorder.stop(ONE).packets == 10
+    told = [event.kind for event in bench.events if "write" in event.kind.value]
+    assert told == [WorkerEventKind.WRITE_FAILED, WorkerEventKind.WRITE_RECOVERED]
+    assert bench.kept() == wanted
+
+
 @pytest.mark.parametrize("asked", [True, False], ids=["asked-again", "by-itself"])
 def test_a_call_that_is_closed_while_the_disk_is_full_leaves_all_it_held(
     bench: Bench, source: NumberedSource, asked: bool

@@ -163,6 +163,8 @@ class Recordings:
             # All packets are in it: that its end is not said costs nothing.
             packets = recording.packets()
             self._tell(WorkerEventKind.WRITE_FAILED, call, recording, message=str(error), packets=0)
+            # There is nothing more to write: nobody is to wait for it.
+            self._tell(WorkerEventKind.WRITE_RECOVERED, call, recording, packets=0)
         stopped = CaptureStopped(datetime_of(instant.wall_ns), packets)
         self._stopped[recording.id] = stopped
         while len(self._stopped) > _REMEMBERED:
