@@ -443,7 +443,7 @@ async def test_a_journal_left_after_the_end_is_deleted_and_an_unknown_one_is_not
     live, _ = await house.recordings.start(house.account, call.id, PLAIN)
     house.renderer.discarded.clear()
     house.renderer.left = [done.id, live.id, "f" * 32]
-    await house.finishing.recover()
+    await house.finishing.discard_left()
     assert house.renderer.discarded == [done.id]
     await house.recordings.stop(live)
     assert await house.finishing.drain(5)

@@ -10,7 +10,6 @@ For a packet or two, of twenty sockets or so, plain Python is faster than numpy,
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Callable, Sequence
 
@@ -24,6 +23,8 @@ from callreel.capture.sweep import (
     STAMP_AND_DROPS,
     STAMP_ONLY,
     STRIDE_BYTES,
+    WHOLE_CONTROL,
+    WHOLE_HEADER,
     Sweeper,
 )
 
@@ -31,10 +32,6 @@ SOCKETS = 64
 """At once."""
 DEPTH = 4
 """Datagrams of one of them: more than one is a burst already."""
-_HEADER = struct.Struct("=40xQi4xI")
-"""``controllen``, ``flags`` and ``length`` of a header."""
-_CONTROL = struct.Struct("=16xqq16xI")
-"""The stamp, and the count of drops, which means nothing where there is none."""
 
 
 class Crowd:
@@ -99,8 +96,10 @@ class Crowd:
         octets, name_bytes = sweeper.octets, sweeper.name_bytes
         packets: list[tuple[bytearray, int]] = []
         for slot in range(first, first + n):
-            controllen, flags, length = _HEADER.unpack_from(sweeper.headers, slot * HEADER_BYTES)
-            seconds, nanoseconds, drops = _CONTROL.unpack_from(
+            controllen, flags, length = WHOLE_HEADER.unpack_from(
+                sweeper.headers, slot * HEADER_BYTES
+            )
+            seconds, nanoseconds, drops = WHOLE_CONTROL.unpack_from(
                 sweeper.controls, slot * CONTROL_BYTES
             )
             if controllen == STAMP_ONLY:

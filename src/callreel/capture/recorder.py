@@ -476,37 +476,29 @@ class Recorder:
         if swept:
             kept = self._sweep_calls(swept)
             self._recordings.write(*swept)
-            due_ns = self._next_round_ns()
             for call in swept:
-                if call in kept and not call.due_ns:
-                    call.due_ns = due_ns
-                    self._due.append(call)
-                else:
-                    self._schedule(call)
+                self._schedule(call, is_kept=call in kept)
         self._gauge.swept(first_due_ns, begun_ns, time.monotonic_ns())
         return bool(self._due) and self._due[0].due_ns <= now_ns
 
-    def _schedule(self, call: LiveCall) -> None:
-        if call.due_ns:
-            return
-        # A recording whose journal could not be written has something to try again, kept or not.
-        for live in call.lives():
-            if live.is_kept:
-                break
-        else:
-            if not any(recording.failure for recording in call.recordings.values()):
-                return
-        call.due_ns = self._next_round_ns()
-        self._due.append(call)
-
-    def _next_round_ns(self) -> int:
-        """When what was swept now is swept next, arrival time.
+    def _schedule(self, call: LiveCall, *, is_kept: bool = False) -> None:
+        """Have a call swept next time, if there is a reason; ``is_kept``: it is known to be one.
 
         All calls at once, on the grid of the period: what is swept in one go finds the caches warm
         and wakes the process once. (Spread over eight parts of it, a packet cost a quarter more.)
         """
+        if call.due_ns or not (is_kept or self._has_work(call)):
+            return
         due_ns = time.monotonic_ns() + self._period.ns
-        return due_ns - due_ns % self._period.ns
+        call.due_ns = due_ns - due_ns % self._period.ns
+        self._due.append(call)
+
+    @staticmethod
+    def _has_work(call: LiveCall) -> bool:
+        # A recording whose journal could not be written has something to try again, kept or not.
+        return any(live.is_kept for live in call.lives()) or any(
+            recording.failure for recording in call.recordings.values()
+        )
 
     def _sweep_calls(self, calls: Sequence[LiveCall]) -> set[LiveCall]:
         """Collect what came; the calls of which anything is kept."""

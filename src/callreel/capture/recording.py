@@ -16,7 +16,7 @@ from callreel.capture.anchor import Anchor, Instant
 from callreel.capture.sweep import Batch
 from callreel.capture.tap import Tap
 from callreel.capture.volley import Packed
-from callreel.journal.format import Event, Kind, event_block, packed_block, packet_block, seed_of
+from callreel.journal.format import Event, Kind, event_block, packed_block, packet_payload, seed_of
 from callreel.journal.reader import count_packets
 from callreel.journal.writer import (
     JournalWriteError,
@@ -151,40 +151,26 @@ class LiveRecording:
             batch = self._within(tap, batch)
             if not len(batch):
                 return
-        if kind is Kind.RTP:
-            if self.waiting:
-                self.waiting.pop(stream, None)
-            self._counts.append((stream, len(batch)))
-        else:
-            self._counts.append((stream, 0))
-        mono_ns = time.monotonic_ns()
-        self._blocks.append(
-            packet_block(
-                kind,
-                stream,
-                batch.lengths,
-                batch.stamps_ns,
-                batch.data,
-                seed=self._seed,
-                mono_ns=mono_ns,
-                wall_ns=mono_ns + self._anchor.offset_ns,
-            )
-        )
+        payload = packet_payload(batch.lengths, batch.stamps_ns, batch.data)
+        self._add(kind, stream, len(batch), payload, time.monotonic_ns())
 
     def keep_packed(self, kind: Kind, stream: int, tap: Tap, packed: Packed, mono_ns: int) -> None:
         """:meth:`keep`, ``mono_ns`` being now."""
         if self.fresh or self.until_ns is not None:
             self.keep(kind, stream, tap, packed.unpacked())
-            return
+        else:
+            self._add(kind, stream, packed.count, packed.payload, mono_ns)
+
+    def _add(self, kind: Kind, stream: int, count: int, payload: bytes, mono_ns: int) -> None:
         if kind is Kind.RTP:
             if self.waiting:
                 self.waiting.pop(stream, None)
-            self._counts.append((stream, packed.count))
+            self._counts.append((stream, count))
         else:
             self._counts.append((stream, 0))
         wall_ns = mono_ns + self._anchor.offset_ns
         self._blocks.append(
-            packed_block(kind, stream, packed.count, packed.payload, self._seed, mono_ns, wall_ns)
+            packed_block(kind, stream, count, payload, self._seed, mono_ns, wall_ns)
         )
 
     def _within(self, tap: Tap, batch: Batch) -> Batch:

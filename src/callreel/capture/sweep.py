@@ -45,10 +45,14 @@ HEADER = np.dtype(
 HEADER_BYTES = HEADER.itemsize
 _FIRST = struct.Struct("=40xQ8xI")
 """``controllen`` and ``length`` of a header."""
+WHOLE_HEADER = struct.Struct("=40xQi4xI")
+"""``controllen``, ``flags`` and ``length`` of a header."""
 _DROPS = struct.Struct("=48xI")
 """The drop count in the control data."""
 _STAMP = struct.Struct("=16xqq")
 """The stamp in the control data."""
+WHOLE_CONTROL = struct.Struct("=16xqq16xI")
+"""The stamp and the drop count in the control data; the latter means nothing if there is none."""
 _CONTROL = np.dtype(
     {
         "names": ["level", "type", "sec", "nsec", "drops_level", "drops_type", "drops"],

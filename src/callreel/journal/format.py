@@ -173,6 +173,19 @@ def packed_block(
     return b"".join((head, _CRC.pack(zlib.crc32(head, seed)), payload))
 
 
+def packet_payload(
+    lengths: NDArray[np.uint16], arrival_wall_ns: NDArray[np.int64], data: bytes
+) -> bytes:
+    """The payload of a block of packets: ``data`` is their bytes joined, arrivals are wall-clock
+    stamps."""
+    pieces = (
+        lengths.astype("<u2", copy=False).tobytes(),
+        arrival_wall_ns.astype("<i8", copy=False).tobytes(),
+        data,
+    )
+    return b"".join(pieces)
+
+
 def packet_block(
     kind: Kind,
     stream: int,
@@ -184,13 +197,9 @@ def packet_block(
     mono_ns: int,
     wall_ns: int,
 ) -> bytes:
-    """A block of packets: ``data`` is their bytes joined, arrivals are wall-clock stamps."""
-    pieces = (
-        lengths.astype("<u2", copy=False).tobytes(),
-        arrival_wall_ns.astype("<i8", copy=False).tobytes(),
-        data,
-    )
-    return packed_block(kind, stream, len(lengths), b"".join(pieces), seed, mono_ns, wall_ns)
+    """A block of packets, see :func:`packet_payload`."""
+    payload = packet_payload(lengths, arrival_wall_ns, data)
+    return packed_block(kind, stream, len(lengths), payload, seed, mono_ns, wall_ns)
 
 
 def json_block(

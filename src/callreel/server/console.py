@@ -39,7 +39,7 @@ async def mount_console(
         recordings=core.recordings,
         live=LiveService(core.context, core.workers),
         media=core.media,
-        audio=audio_of(core.media),
+        audio=_audio_of(core.media),
         deletion=core.deletion,
         bundle=BundleService(core.recordings, core.calls, core.media),
         deliveries=DeliveryService(core.context),
@@ -63,7 +63,7 @@ async def _entrance(request: Request) -> Response:
     return RedirectResponse("/console/", 303, headers={"Vary": "Accept"})
 
 
-def audio_of(media: MediaService) -> Audio:
+def _audio_of(media: MediaService) -> Audio:
     """Audio as the API answers with it."""
 
     async def answer(

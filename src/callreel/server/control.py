@@ -238,7 +238,6 @@ class Control:
                     admin_listening,
                 )
             )
-            core.context.backlog.most = settings.max_owed_webhooks
             for name, work in (
                 ("deliveries", core.deliveries.run()),
                 ("disk", core.disk.run()),

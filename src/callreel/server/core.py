@@ -148,6 +148,7 @@ class Core:
             public_url=public_url,
             delivery_owed=deliveries.notify,
         )
+        context.backlog.most = settings.max_owed_webhooks
         pool = RenderPool(settings.render_worker_count)
         stack.push_async_callback(pool.close)
         renderer = JournalRenderer(

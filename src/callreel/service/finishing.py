@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -60,19 +60,7 @@ class FinishingService:
             self._tasks[recording.id] = task
             task.add_done_callback(lambda _: self._tasks.pop(recording.id, None))
 
-    async def recover(self, *, but_not: Collection[str] = ()) -> int:
-        """Take up what an earlier run left stopped; returns how many. ``but_not``: recordings whose
-        journals are still being written."""
-        database = self._context.database
-        async with database.read() as connection:
-            found = await recordings.with_status(connection, database.seal, RecordingStatus.STOPPED)
-        left = [recording for recording in found if recording.id not in but_not]
-        for recording in left:
-            self.enqueue(recording)
-        await self._discard_left()
-        return len(left)
-
-    async def _discard_left(self) -> None:
+    async def discard_left(self) -> None:
         """Delete the journals of recordings that were finished just before a crash.
 
         One that no row knows is left alone: it may be all there is of a recording, and the

@@ -69,6 +69,8 @@ async def recover(
     for recording in stopped:
         if recording.id in stopping:
             live_recordings.stop_again(recording)
-    found = await finishing.recover(but_not=stopping)
-    if found:
-        log.info("taking up %d recordings that an earlier run left", found)
+        else:
+            finishing.enqueue(recording)
+    await finishing.discard_left()
+    if stopped:
+        log.info("taking up %d recordings that an earlier run left", len(stopped))
